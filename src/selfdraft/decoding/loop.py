@@ -1,0 +1,67 @@
+"""The algorithm: draft a tree, check it in one pass, keep what the target would have written.
+
+Read this file first. `speculate` is all there is; everything else serves one of its lines.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from selfdraft.decoding.state import DecodingState
+from selfdraft.decoding.stopwatch import Stopwatch
+from selfdraft.decoding.token_tree import Path, TokenTree
+from selfdraft.decoding.verify import verify
+from selfdraft.model.target import Target
+
+
+class Drafter(Protocol):
+    """Anything that guesses what comes next. A bad guess costs time and never changes the text."""
+
+    def propose(self, state: DecodingState) -> TokenTree:
+        """A tree whose root is the last token of the sequence, at most
+        `state.max_draft_depth` deep. Leaves the cache's length as it found it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: what was proposed, and the path through it that the target would have written."""
+
+    tree: TokenTree
+    accepted: Path
+
+
+def speculate(target: Target, drafter: Drafter, state: DecodingState) -> Iterator[Round]:
+    """Yield rounds of tokens; together they are exactly what the target alone would write.
+
+    The consumer may stop between any two rounds: nothing is left switched on.
+    """
+    prefill(target, state)
+    while not state.is_finished:
+        yield decode_round(target, drafter, state)
+
+
+@torch.inference_mode()
+def prefill(target: Target, state: DecodingState) -> None:
+    """Fill the cache with the prompt but its last token, which is the root of the first tree."""
+    with Stopwatch(target.device, state.stats, "prefill_seconds"):
+        if len(state.token_ids) > 1:
+            target.prefill(state.cache, state.token_ids[:-1])
+
+
+@torch.inference_mode()
+def decode_round(target: Target, drafter: Drafter, state: DecodingState) -> Round:
+    """Draft, verify, keep: at least one new token, the bonus token, however bad the draft."""
+    with Stopwatch(target.device, state.stats, "decode_seconds"):
+        with Stopwatch(target.device, state.stats, "draft_seconds"):
+            tree = drafter.propose(state)
+        with Stopwatch(target.device, state.stats, "verify_seconds"):
+            verdict = verify(target, tree, state)
+        accepted = tree.follow(verdict.choices)
+        state.stats.num_rounds += 1
+        state.stats.num_drafted += tree.depth
+        state.commit(verdict.tokens_along(accepted), accepted)
+    return Round(tree, accepted)

@@ -1,0 +1,44 @@
+"""What a generation cost and what the draft was worth."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts and seconds of one request. Seconds are wall time with the device synchronised."""
+
+    num_prompt_tokens: int = 0
+    num_new_tokens: int = 0
+    num_rounds: int = 0
+    num_drafted: int = 0
+    """Drafted positions: siblings are not counted, so that a rate above 1 cannot hide."""
+    num_accepted: int = 0
+    """Drafted tokens that were kept; bonus tokens are not counted."""
+    prefill_seconds: float = 0.0
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    """All rounds, from the end of prefill: drafting, verification and everything between them."""
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted / drafted positions over the whole request; 0 without a draft."""
+        return self.num_accepted / self.num_drafted if self.num_drafted else 0.0
+
+    @property
+    def mean_accepted_length(self) -> float:
+        """New tokens per round, the bonus token included (M); 1 without a draft."""
+        return self.num_new_tokens / self.num_rounds if self.num_rounds else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens per second of decoding; prefill is not counted."""
+        return self.num_new_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Every count, time and rate by name."""
+        return asdict(self) | {
+            "acceptance_rate": self.acceptance_rate,
+            "mean_accepted_length": self.mean_accepted_length,
+            "tokens_per_second": self.tokens_per_second,
+        }

@@ -1,0 +1,32 @@
+"""Verification: one pass of the full model over a whole token tree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfdraft.decoding.state import DecodingState, NewToken
+from selfdraft.decoding.token_tree import Path, TokenTree
+from selfdraft.model.target import Target
+from selfdraft.shapes import Logits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What the target said about a tree: its own next token after every node, and why."""
+
+    choices: Sequence[int]
+    logits: Logits
+
+    def tokens_along(self, path: Path) -> list[NewToken]:
+        """The tokens chosen after each node of `path`: drafted ones, then the bonus token."""
+        return [
+            NewToken(self.choices[node], from_draft=node != path[-1], logits=self.logits[node])
+            for node in path
+        ]
+
+
+def verify(target: Target, tree: TokenTree, state: DecodingState) -> Verdict:
+    """The target's own choice after every node of `tree`, each with that node's own prefix."""
+    logits = target.forward(state.cache, tree.token_ids, tree.paths)
+    tails = [tree.drafted_tokens(path) for path in tree.paths]
+    choices = state.chooser.choose(logits, state.token_ids, tails)
+    return Verdict(choices.tolist(), logits)  # the round's one host sync

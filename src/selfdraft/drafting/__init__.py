@@ -1,0 +1,1 @@
+"""Who proposes: drafters, which may be as wrong as they like without changing the text."""

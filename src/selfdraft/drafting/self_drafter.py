@@ -1,0 +1,55 @@
+"""SWIFT's drafter: the target itself, with sublayers skipped (SWIFT, section 4.2)."""
+
+import torch
+
+from selfdraft.decoding.state import DecodingState
+from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.drafting.draft_config import DraftConfig
+from selfdraft.model.view import ModelView
+
+
+class SelfDrafter:
+    """Drafts a chain token by token until it is unsure, with runners-up as leaves beside it.
+
+    It ranks tokens as the target will: the same processors, the same noise.
+    """
+
+    def __init__(self, view: ModelView, config: DraftConfig) -> None:
+        self._view = view
+        self._config = config
+
+    def propose(self, state: DecodingState) -> TokenTree:
+        """The drafted chain, then the siblings of its tokens, deepest last."""
+        verified_length = state.cache.length
+        chain = [state.token_ids[-1]]
+        siblings: list[tuple[int, int]] = []  # (token, parent)
+        try:
+            for _ in range(min(self._config.max_draft_steps, state.max_draft_depth)):
+                candidates, confidence = self._draft_step(state, chain)
+                parent = len(chain) - 1
+                chain.append(candidates[0])
+                siblings += [(token_id, parent) for token_id in candidates[1:]]
+                if confidence < self._config.stop_confidence:
+                    break
+        finally:
+            state.cache.rewind(verified_length)
+        return TokenTree(
+            token_ids=(*chain, *(token_id for token_id, _ in siblings)),
+            parents=(*range(-1, len(chain) - 1), *(parent for _, parent in siblings)),
+        )
+
+    def _draft_step(self, state: DecodingState, chain: list[int]) -> tuple[list[int], float]:
+        """The best tokens after the chain, best first, and the draft's belief in the first."""
+        logits = self._view.forward(state.cache, chain[-1:], ((0,),))
+        state.cache.advance(1)
+        tail = chain[1:]
+        warped = state.chooser.warp(logits, state.token_ids, [tail])
+        ranked = state.chooser.perturb(warped, [len(state.token_ids) + len(tail)])[0]
+        best = int(ranked.argmax())
+        confidence = float(torch.softmax(warped[0], dim=-1)[best])
+        num_candidates = self._config.num_candidates(confidence)
+        if num_candidates == 1:
+            return [best], confidence
+        top = ranked.topk(min(num_candidates, len(ranked)))
+        return [t for t, s in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+                if s > -torch.inf], confidence

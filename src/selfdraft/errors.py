@@ -1,0 +1,40 @@
+"""Every error that selfdraft raises for something its user can put right.
+
+    SelfdraftError
+    ├── ConfigError                a setting is out of range, or two settings contradict each other
+    │   └── SkipSetError           a skip set that is malformed or does not fit the model
+    ├── PromptError                the prompt is empty, not valid, or does not fit the model's context
+    ├── ModelNotFoundError         no such alias, folder, file or hub id; or no network to fetch it
+    ├── CorruptDownloadError       a downloaded or cached file is not what it should be
+    └── UnsupportedModelError      the model's structure would make the result wrong, so it is refused
+
+Each message says what is wrong, with the value, and then what to do.
+"""
+
+
+class SelfdraftError(Exception):
+    """Base of all errors that selfdraft raises on purpose."""
+
+
+class ConfigError(SelfdraftError, ValueError):
+    """A setting is out of range or contradicts another."""
+
+
+class SkipSetError(ConfigError):
+    """A skip set is malformed, or names sublayers that the model lacks or that must not be skipped."""
+
+
+class PromptError(SelfdraftError, ValueError):
+    """The prompt is empty, malformed, or leaves no room in the model's context."""
+
+
+class ModelNotFoundError(SelfdraftError, FileNotFoundError):
+    """Nothing loadable stands behind the given model name."""
+
+
+class CorruptDownloadError(SelfdraftError, OSError):
+    """A file does not have the content it should have."""
+
+
+class UnsupportedModelError(SelfdraftError, NotImplementedError):
+    """The model cannot be decoded speculatively without risking its output."""

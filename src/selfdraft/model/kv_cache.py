@@ -1,0 +1,126 @@
+"""The KV cache: preallocated, growing buffers with one logical length (DESIGN D2).
+
+Rows `[0, length)` hold the sequence so far. A forward pass writes its new rows behind them and
+does not move the length; only `advance`, `keep` and `rewind` do. So drafting writes after the
+verified rows, verification overwrites the same rows, and forgetting is setting a number. A layer
+whose attention a draft skips writes nothing, and nothing has to be repaired afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from selfdraft.shapes import Keys, Values
+
+
+@dataclass(slots=True)
+class _Extent:
+    """What all layers of one cache share: rows in use, and rows to allocate."""
+
+    length: int
+    capacity: int
+
+
+class KVCache(Cache):
+    """Keys and values of one sequence, for every layer of a model."""
+
+    def __init__(self, num_layers: int, capacity: int) -> None:
+        self._extent = _Extent(length=0, capacity=max(capacity, 1))
+        super().__init__(layers=[KVLayer(self._extent) for _ in range(num_layers)])
+
+    @property
+    def length(self) -> int:
+        """Rows that belong to the sequence; the next forward pass writes from here on."""
+        return self._extent.length
+
+    def advance(self, num_rows: int) -> None:
+        """Count the `num_rows` rows that were just written as part of the sequence."""
+        self._extent.length += num_rows
+
+    def rewind(self, length: int) -> None:
+        """Forget every row from `length` on."""
+        assert 0 <= length <= self.length, f"rewind from {self.length} to {length}"
+        self._extent.length = length
+
+    def keep(self, offsets: Sequence[int]) -> None:
+        """Append the rows written at `length + offset`, in the order of `offsets`.
+
+        `offsets` rise, so a row only ever moves towards the front; on a chain nothing moves.
+        """
+        first_moved = next((i for i, offset in enumerate(offsets) if i != offset), len(offsets))
+        if first_moved < len(offsets):
+            sources = [self.length + offset for offset in offsets[first_moved:]]
+            for layer in self.layers:
+                layer.move_rows(sources, self.length + first_moved)
+        self.advance(len(offsets))
+
+    def num_bytes(self) -> int:
+        """Bytes allocated for keys and values."""
+        buffers = [t for layer in self.layers for t in (layer.keys, layer.values) if t is not None]
+        return sum(buffer.nbytes for buffer in buffers)
+
+
+class KVLayer(CacheLayerMixin):
+    """One layer's buffers: keys and values of shape `[1, kv_heads, capacity, dim]`."""
+
+    is_sliding = False
+
+    def __init__(self, extent: _Extent) -> None:
+        super().__init__()
+        self._extent = extent
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate on first use, when heads, dimensions, dtype and device are known."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys = _buffer_like(key_states, self._extent.capacity)
+        self.values = _buffer_like(value_states, self._extent.capacity)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Keys, value_states: Values, *args: object, **kwargs: object
+    ) -> tuple[Keys, Values]:
+        """Write new rows behind the sequence; views of all rows up to and including them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start, end = self._extent.length, self._extent.length + key_states.shape[-2]
+        if end > self.keys.shape[-2]:
+            self._grow(end)
+        self.keys[:, :, start:end] = key_states
+        self.values[:, :, start:end] = value_states
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def move_rows(self, sources: Sequence[int], target: int) -> None:
+        """Copy the rows at `sources` to `target`, `target + 1`, ..."""
+        if not self.is_initialized:  # a layer that reads another layer's keys and values
+            return
+        rows = list(sources)
+        for buffer in (self.keys, self.values):
+            buffer[:, :, target : target + len(rows)] = buffer[:, :, rows]
+
+    def get_seq_length(self) -> int:
+        """Rows in use, as transformers asks for it."""
+        return self._extent.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(rows after the coming pass, offset of the first), as transformers asks for it."""
+        return self._extent.length + query_length, 0
+
+    def get_max_length(self) -> int:
+        """-1: the buffers grow."""
+        return -1
+
+    def _grow(self, num_rows: int) -> None:
+        self._extent.capacity = max(self._extent.capacity, 2 * self.keys.shape[-2], num_rows)
+        start = self._extent.length
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = _buffer_like(old, self._extent.capacity)
+            new[:, :, :start] = old[:, :, :start]
+            setattr(self, name, new)
+
+
+def _buffer_like(states: Tensor, num_rows: int) -> Tensor:
+    batch, heads, _, dim = states.shape
+    return states.new_empty((batch, heads, num_rows, dim))
