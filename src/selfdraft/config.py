@@ -1,8 +1,10 @@
-"""What a user can set, validated where it is made. Each default exists once, here."""
+"""What a user can set about one request, validated where it is made. Each default exists once."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from selfdraft.errors import ConfigError
+
 
 def require(condition: bool, message: str) -> None:
     """Raise `ConfigError` with `message` unless `condition` holds."""
@@ -11,21 +13,31 @@ def require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingConfig:
-    """How the next token is chosen from the target's logits. `temperature` 0 is greedy decoding.
+class RequestConfig:
+    """How tokens are chosen from the target's logits, and when to stop.
 
     The filters mean what they mean in transformers, and are applied by its own logits processors.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
+    max_new_tokens: int = 256
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0  # 1: off
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0  # 0: off
+    repetition_penalty: float = 1.0  # 1: off
+    seed: int = 0  # of the noise that sampling adds
+    stop: str | tuple[str, ...] | list[str] = ()  # strings that end the text and are left out
+    logprobs: int = 0  # alternatives to report for every token; 0: none
 
     def __post_init__(self) -> None:
-        require(self.temperature >= 0, f"temperature is {self.temperature}: give 0 (greedy) or more")
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        require(
+            self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}: give 1 or more"
+        )
+        require(
+            self.temperature >= 0, f"temperature is {self.temperature}: give 0 (greedy) or more"
+        )
         require(0 < self.top_p <= 1, f"top_p is {self.top_p}: give a number in (0, 1]; 1 is off")
         require(self.top_k >= 0, f"top_k is {self.top_k}: give 0 (off) or more")
         require(0 <= self.min_p <= 1, f"min_p is {self.min_p}: give a number in [0, 1]; 0 is off")
@@ -34,17 +46,19 @@ class SamplingConfig:
             f"repetition_penalty is {self.repetition_penalty}: give a number above 0; 1 is off",
         )
         require(0 <= self.seed < 2**64, f"seed is {self.seed}: give a whole number in [0, 2**64)")
+        require(all(stop), "stop holds an empty string: leave it out")
+        require(self.logprobs >= 0, f"logprobs is {self.logprobs}: give 0 (off) or more")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopConfig:
-    """When a generation ends, apart from the target's end-of-sequence tokens."""
+class RequestOptions(TypedDict, total=False):
+    """The fields of `RequestConfig` as keyword arguments."""
 
-    max_new_tokens: int = 256
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require(
-            self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}: give 1 or more"
-        )
-        require(all(self.stop), "stop holds an empty string: leave it out")
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    seed: int
+    stop: str | tuple[str, ...] | list[str]
+    logprobs: int

@@ -1,12 +1,12 @@
 """Every error that selfdraft raises for something its user can put right.
 
     SelfdraftError
-    ├── ConfigError                a setting is out of range, or two settings contradict each other
-    │   └── SkipSetError           a skip set that is malformed or does not fit the model
-    ├── PromptError                the prompt is empty, not valid, or does not fit the model's context
-    ├── ModelNotFoundError         no such alias, folder, file or hub id; or no network to fetch it
-    ├── CorruptDownloadError       a downloaded or cached file is not what it should be
-    └── UnsupportedModelError      the model's structure would make the result wrong, so it is refused
+    ├── ConfigError              a setting is out of range, or contradicts another
+    │   └── SkipSetError         a skip set is malformed or does not fit the model
+    ├── PromptError              the prompt is empty, malformed, or does not fit the context
+    ├── ModelNotFoundError       no such alias, folder, file or hub id; or no network to fetch it
+    ├── CorruptDownloadError     a downloaded or cached file is not what it should be
+    └── UnsupportedModelError    the model's structure would make the output wrong
 
 Each message says what is wrong, with the value, and then what to do.
 """
@@ -21,7 +21,7 @@ class ConfigError(SelfdraftError, ValueError):
 
 
 class SkipSetError(ConfigError):
-    """A skip set is malformed, or names sublayers that the model lacks or that must not be skipped."""
+    """A skip set is malformed, or names sublayers that may not be skipped."""
 
 
 class PromptError(SelfdraftError, ValueError):

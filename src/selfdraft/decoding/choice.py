@@ -9,6 +9,7 @@ drafter that ranks its own tokens with the same noise agrees with the target as 
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from selfdraft.config import SamplingConfig
+from selfdraft.config import RequestConfig
 from selfdraft.shapes import Choices, Logits, Noise, WarpedLogits
 
 # Processors that look at the scores alone, so that nodes with different prefixes share a call.
@@ -46,9 +47,7 @@ class Chooser:
         self._noise = lru_cache(_NUM_CACHED_POSITIONS)(gumbel_noise)
 
     @classmethod
-    def from_config(
-        cls, config: SamplingConfig, extra: Sequence[LogitsProcessor] = ()
-    ) -> "Chooser":
+    def from_config(cls, config: RequestConfig, extra: Sequence[LogitsProcessor] = ()) -> "Chooser":
         """The chooser for `config`; `extra` processors run after the repetition penalty."""
         processors = LogitsProcessorList()
         if config.repetition_penalty != 1.0:
@@ -102,9 +101,7 @@ class Chooser:
         return self.perturb(self.warp(logits, sequence, tails), positions).argmax(dim=-1)
 
     def _process(self, prefix: Tensor, scores: WarpedLogits) -> WarpedLogits:
-        warped = self._processors(prefix, scores)
-        assert isinstance(warped, Tensor)
-        return warped
+        return self._processors(cast(torch.LongTensor, prefix), cast(torch.FloatTensor, scores))
 
 
 def gumbel_noise(seed: int, position: int, vocab_size: int) -> Noise:

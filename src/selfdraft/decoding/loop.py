@@ -20,8 +20,10 @@ class Drafter(Protocol):
     """Anything that guesses what comes next. A bad guess costs time and never changes the text."""
 
     def propose(self, state: DecodingState) -> TokenTree:
-        """A tree whose root is the last token of the sequence, at most
-        `state.max_draft_depth` deep. Leaves the cache's length as it found it.
+        """A tree of tokens that may come next.
+
+        Its root is the last token of the sequence; it is at most `state.max_draft_depth` deep.
+        The cache's length is as before when this returns.
         """
         ...
 

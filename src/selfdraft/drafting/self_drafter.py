@@ -51,5 +51,8 @@ class SelfDrafter:
         if num_candidates == 1:
             return [best], confidence
         top = ranked.topk(min(num_candidates, len(ranked)))
-        return [t for t, s in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-                if s > -torch.inf], confidence
+        return [
+            t
+            for t, s in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            if s > -torch.inf
+        ], confidence

@@ -28,7 +28,8 @@ class KVCache(Cache):
 
     def __init__(self, num_layers: int, capacity: int) -> None:
         self._extent = _Extent(length=0, capacity=max(capacity, 1))
-        super().__init__(layers=[KVLayer(self._extent) for _ in range(num_layers)])
+        self._kv_layers = [KVLayer(self._extent) for _ in range(num_layers)]
+        super().__init__(layers=list(self._kv_layers))
 
     @property
     def length(self) -> int:
@@ -52,14 +53,13 @@ class KVCache(Cache):
         first_moved = next((i for i, offset in enumerate(offsets) if i != offset), len(offsets))
         if first_moved < len(offsets):
             sources = [self.length + offset for offset in offsets[first_moved:]]
-            for layer in self.layers:
+            for layer in self._kv_layers:
                 layer.move_rows(sources, self.length + first_moved)
         self.advance(len(offsets))
 
     def num_bytes(self) -> int:
         """Bytes allocated for keys and values."""
-        buffers = [t for layer in self.layers for t in (layer.keys, layer.values) if t is not None]
-        return sum(buffer.nbytes for buffer in buffers)
+        return sum(buffer.nbytes for layer in self._kv_layers for buffer in layer.buffers)
 
 
 class KVLayer(CacheLayerMixin):
@@ -68,14 +68,14 @@ class KVLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, extent: _Extent) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._extent = extent
+        self.buffers: tuple[Tensor, ...] = ()
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on first use, when heads, dimensions, dtype and device are known."""
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys = _buffer_like(key_states, self._extent.capacity)
-        self.values = _buffer_like(value_states, self._extent.capacity)
+        states = (key_states, value_states)
+        self.buffers = tuple(_buffer_like(s, self._extent.capacity) for s in states)
         self.is_initialized = True
 
     def update(
@@ -85,18 +85,17 @@ class KVLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, end = self._extent.length, self._extent.length + key_states.shape[-2]
-        if end > self.keys.shape[-2]:
+        if end > self.buffers[0].shape[-2]:
             self._grow(end)
-        self.keys[:, :, start:end] = key_states
-        self.values[:, :, start:end] = value_states
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        keys, values = self.buffers
+        return keys[:, :, :end], values[:, :, :end]
 
     def move_rows(self, sources: Sequence[int], target: int) -> None:
         """Copy the rows at `sources` to `target`, `target + 1`, ..."""
-        if not self.is_initialized:  # a layer that reads another layer's keys and values
-            return
         rows = list(sources)
-        for buffer in (self.keys, self.values):
+        for buffer in self.buffers:  # none, in a layer that reads another layer's rows
             buffer[:, :, target : target + len(rows)] = buffer[:, :, rows]
 
     def get_seq_length(self) -> int:
@@ -112,13 +111,12 @@ class KVLayer(CacheLayerMixin):
         return -1
 
     def _grow(self, num_rows: int) -> None:
-        self._extent.capacity = max(self._extent.capacity, 2 * self.keys.shape[-2], num_rows)
+        self._extent.capacity = max(self._extent.capacity, num_rows + num_rows // 2)
         start = self._extent.length
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = _buffer_like(old, self._extent.capacity)
+        grown = tuple(_buffer_like(buffer, self._extent.capacity) for buffer in self.buffers)
+        for new, old in zip(grown, self.buffers, strict=True):
             new[:, :, :start] = old[:, :, :start]
-            setattr(self, name, new)
+        self.buffers = grown
 
 
 def _buffer_like(states: Tensor, num_rows: int) -> Tensor:

@@ -61,10 +61,9 @@ class SkipSet:
         if name is None and len(named) == 1:
             name = next(iter(named))
         if name not in named:
-            asked = "does not say which one to use" if name is None else f"has no set named {name!r}"
+            problem = "it has several skip sets" if name is None else f"it has no set {name!r}"
             raise SkipSetError(
-                f"a collection of skip sets {asked}: append #NAME to the file, with NAME one of "
-                + ", ".join(sorted(named))
+                f"{problem}: append #NAME to the file, with NAME one of {', '.join(sorted(named))}"
             )
         return cls(named[name]["attention"], named[name]["mlp"])
 
@@ -93,8 +92,8 @@ class SkipSet:
             if wrong:
                 may = f"{min(eligible)} to {max(eligible)}" if eligible else "none"
                 raise SkipSetError(
-                    f"skip set names {kind} of layer {', '.join(map(str, wrong))}, which may not be "
-                    f"skipped: the first and the last layer always run; layers that may be: {may}"
+                    f"skip set names {kind} of layer {', '.join(map(str, wrong))}, which may not "
+                    f"be skipped (the first and the last layer always run): allowed are {may}"
                 )
 
 

@@ -73,7 +73,7 @@ def _longest_layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 
 def _require_plain(name: str, layer: nn.Module) -> None:
     expected = {*ATTENTION, *MLP}
-    present = {child for child, module in layer.named_children() if any(True for _ in module.parameters())}
+    present = {child for child, module in layer.named_children() if list(module.parameters())}
     if present != expected:
         raise UnsupportedModelError(
             f"{name} ({type(layer).__name__}) has the parts {', '.join(sorted(present))}; so far "

@@ -1,7 +1,6 @@
 """The target: the user's model, which alone decides the text."""
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from selfdraft.model.kv_cache import KVCache
@@ -47,9 +46,8 @@ class Target(ModelView):
     @property
     def vocab_size(self) -> int:
         """Entries of a row of logits."""
-        head = self.model.get_output_embeddings()
-        assert isinstance(head, nn.Module)
-        return int(head.weight.shape[0])
+        weight = self.model.get_output_embeddings().weight
+        return int(weight.shape[0])
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

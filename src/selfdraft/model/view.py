@@ -54,13 +54,14 @@ class ModelView:
         padding = max(0, self._min_rows - num_rows)
         row_positions = [cache.length + len(path) - 1 for path in paths]
         output = self._module(
-            input_ids=self._row([*token_ids, *token_ids[-1:] * padding]),
-            position_ids=self._row([*row_positions, *row_positions[-1:] * padding]),
+            input_ids=self._row([*token_ids, *[token_ids[-1]] * padding]),
+            position_ids=self._row([*row_positions, *[row_positions[-1]] * padding]),
             past_key_values=cache,
             use_cache=True,
             row_paths=RowPaths(paths, self._rowwise),
         )
-        return output.logits[0, :num_rows]
+        logits: Logits = output.logits[0, :num_rows]
+        return logits
 
     @torch.inference_mode()
     def prefill(self, cache: KVCache, token_ids: Sequence[int]) -> None:
@@ -92,7 +93,8 @@ def _stubs(
         for skipped, (norm, sublayer) in ((attention, ATTENTION), (mlp, MLP)):
             if index in skipped:
                 stubs[layer.get_submodule(norm)] = _Bypass()
-                stubs[layer.get_submodule(sublayer)] = _Silence(returns_tuple=sublayer == "self_attn")
+                is_attention = sublayer == "self_attn"
+                stubs[layer.get_submodule(sublayer)] = _Silence(returns_tuple=is_attention)
     return stubs
 
 
@@ -132,7 +134,7 @@ def _share(model: PreTrainedModel, stubs: dict[nn.Module, nn.Module]) -> PreTrai
             name: None if child is None else twin(child) for name, child in module._modules.items()
         }
         if getattr(module, "config", None) is model.config:
-            shared.config = config
+            shared.__dict__["config"] = config
         return shared
 
     view = twin(model).eval()

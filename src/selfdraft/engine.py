@@ -1,0 +1,234 @@
+"""The engine: text in, text out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Unpack
+
+import torch
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+
+from selfdraft.config import RequestConfig, RequestOptions
+from selfdraft.decoding.choice import Chooser
+from selfdraft.decoding.loop import Drafter, speculate
+from selfdraft.decoding.state import DecodingState, FinishReason, TokenSink
+from selfdraft.decoding.stats import Stats
+from selfdraft.drafting.draft_config import DraftConfig
+from selfdraft.drafting.no_drafter import NoDrafter
+from selfdraft.drafting.self_drafter import SelfDrafter
+from selfdraft.errors import ConfigError
+from selfdraft.model.loading import load_model
+from selfdraft.model.target import Target
+from selfdraft.prompt import Prompt, encode_prompt, require_fits
+from selfdraft.text_stream import Piece, TextSink, TokenLogprob
+
+Draft = Literal["auto", "swift", "off"] | DraftConfig
+"""`"off"` is vanilla decoding, `"swift"` the paper's preset, `"auto"` the best that there is
+(today: `"swift"`); or a config of your own."""
+
+# Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
+# More are allocated when they are needed.
+_MAX_PREALLOCATED_OUTPUT = 2048
+_TREE_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a generation wrote."""
+
+    text: str
+    """The output as text, without the end token and cut before a stop string. Empty without a
+    tokenizer."""
+    token_ids: tuple[int, ...]
+    """The output's tokens, the one that ended it included."""
+    finish_reason: FinishReason | None
+    """Why it ended; None if its consumer stopped early."""
+    stats: Stats
+    logprobs: tuple[TokenLogprob, ...] | None
+    """One entry per token, if asked for."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The result as plain data, ready for JSON."""
+        return {
+            "text": self.text,
+            "token_ids": list(self.token_ids),
+            "finish_reason": self.finish_reason,
+            "stats": self.stats.as_dict(),
+            "logprobs": None if self.logprobs is None else [asdict(lp) for lp in self.logprobs],
+        }
+
+
+class Generation:
+    """One running generation. Iterate over it for pieces of text; stop whenever you like."""
+
+    def __init__(self, target: Target, drafter: Drafter, state: DecodingState, sink: TextSink):
+        self._state = state
+        self._sink = sink
+        self._text: list[str] = []
+        self._pieces = self._run(target, drafter)
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self._pieces
+
+    def __next__(self) -> Piece:
+        return next(self._pieces)
+
+    @property
+    def result(self) -> Result:
+        """What has been written so far; everything, once the iteration has ended."""
+        stats = self._state.stats
+        return Result(
+            text="".join(self._text),
+            token_ids=tuple(self._state.token_ids[stats.num_prompt_tokens :]),
+            finish_reason=self._state.finish_reason,
+            stats=stats,
+            logprobs=tuple(self._sink.logprobs) or None,
+        )
+
+    def _run(self, target: Target, drafter: Drafter) -> Iterator[Piece]:
+        for _ in speculate(target, drafter, self._state):
+            if self._state.is_finished:
+                self._sink.finish()
+            for piece in self._sink.take_pieces():
+                self._text.append(piece.text)
+                yield piece
+
+
+class Engine:
+    """A model that drafts for itself.
+
+    Any number of threads may generate at once on one engine: each request has its own cache, seed
+    and statistics, and the model is only read.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        draft: Draft = "auto",
+    ) -> None:
+        """Use a model that is loaded already. Without a tokenizer prompts are token ids.
+
+        Raises:
+            UnsupportedModelError: the model cannot be decoded speculatively without risk.
+        """
+        self.target = Target(model)
+        self.tokenizer = tokenizer
+        self.draft = draft
+        self._draft_view = lru_cache(maxsize=8)(self.target.draft_view)
+        self.drafter(draft)  # a skip set that does not fit fails here, not in the first request
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str = "auto",
+        draft: Draft = "auto",
+    ) -> "Engine":
+        """Load a model by alias (`smollm2-135m`), hub id, local folder or `.gguf` file.
+
+        `dtype` "auto" is bfloat16 where the hardware computes it, else float32; `device` "auto" is
+        the accelerator if there is one, else the CPU.
+
+        Raises:
+            ModelNotFoundError: nothing loadable stands behind `name`.
+            CorruptDownloadError: a file is damaged.
+            UnsupportedModelError: see `Engine`.
+        """
+        loaded = load_model(name, dtype=dtype, device=device)
+        return cls(loaded.model, loaded.tokenizer, draft=draft)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        draft: Draft | None = None,
+        logits_processors: Sequence[LogitsProcessor] = (),
+        **options: Unpack[RequestOptions],
+    ) -> Result:
+        """Write the whole output and return it.
+
+        Args:
+            prompt: text, a list of chat messages, or token ids.
+            draft: overrides the engine's draft for this request. It changes the speed only.
+            logits_processors: processors of transformers, applied after the repetition penalty
+                and before the temperature.
+            **options: `max_new_tokens=256, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0,
+                repetition_penalty=1.0, seed=0, stop=(), logprobs=0`; see `RequestConfig`.
+
+        Raises:
+            PromptError: the prompt is empty or does not fit the model.
+            ConfigError: an option is out of range.
+        """
+        generation = self.stream(
+            prompt, draft=draft, logits_processors=logits_processors, **options
+        )
+        for _ in generation:
+            pass
+        return generation.result
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        draft: Draft | None = None,
+        logits_processors: Sequence[LogitsProcessor] = (),
+        **options: Unpack[RequestOptions],
+    ) -> Generation:
+        """Start writing; iterate over the result for pieces of text. Arguments as in `generate`."""
+        config = RequestConfig(**options)
+        token_ids = encode_prompt(prompt, self.tokenizer)
+        require_fits(token_ids, self.target.vocab_size, self.target.max_context)
+        sink = TextSink(
+            self.tokenizer,
+            stop=config.stop,
+            num_logprobs=config.logprobs,
+            eos_token_ids=self.eos_token_ids,
+        )
+        state = self.new_state(
+            token_ids,
+            chooser=Chooser.from_config(config, logits_processors),
+            sink=sink,
+            max_new_tokens=config.max_new_tokens,
+        )
+        return Generation(self.target, self.drafter(draft), state, sink)
+
+    def new_state(
+        self, token_ids: list[int], *, chooser: Chooser, sink: TokenSink, max_new_tokens: int
+    ) -> DecodingState:
+        """A request that is ready for `speculate`: the seam for other front ends than text."""
+        new_rows = min(max_new_tokens, _MAX_PREALLOCATED_OUTPUT) + _TREE_ROWS
+        return DecodingState(
+            token_ids=token_ids,
+            cache=self.target.new_cache(len(token_ids) + new_rows),
+            chooser=chooser,
+            sink=sink,
+            max_new_tokens=max_new_tokens,
+            eos_token_ids=self.eos_token_ids,
+            max_context=self.target.max_context,
+        )
+
+    def drafter(self, draft: Draft | None = None) -> Drafter:
+        """The drafter for `draft`, by default the engine's own."""
+        if draft is None:
+            draft = self.draft
+        if draft == "off":
+            return NoDrafter()
+        if draft in ("auto", "swift"):
+            draft = DraftConfig()
+        if not isinstance(draft, DraftConfig):
+            raise ConfigError(f"draft is {draft!r}: give 'auto', 'swift', 'off' or a DraftConfig")
+        skip_set = draft.skip_set
+        if skip_set is None:
+            skip_set = self.target.uniform_skip_set(draft.skip_ratio)
+        return SelfDrafter(self._draft_view(skip_set), draft)
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The model's own end tokens, as transformers has it; else the tokenizer's."""
+        own = self.tokenizer.eos_token_id if self.tokenizer is not None else None
+        return self.target.eos_token_ids or frozenset([] if own is None else [own])

@@ -1,0 +1,81 @@
+"""A prompt, in any of the forms that a user has it, as token ids."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from selfdraft.errors import PromptError
+
+Message = Mapping[str, str]
+Prompt = str | Sequence[Message] | Sequence[int] | torch.Tensor
+"""Text, a list of chat messages (`{"role": ..., "content": ...}`), or token ids."""
+
+
+def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
+    """The token ids of `prompt`.
+
+    Raises:
+        PromptError: it is empty, of no known form, or needs a tokenizer that is not there.
+    """
+    if isinstance(prompt, str):
+        token_ids = _require_tokenizer(tokenizer)(prompt)["input_ids"]
+    elif isinstance(prompt, torch.Tensor):
+        token_ids = _flatten(prompt)
+    elif isinstance(prompt, Sequence) and all(isinstance(item, Mapping) for item in prompt):
+        token_ids = _encode_chat(cast(Sequence[Message], prompt), _require_tokenizer(tokenizer))
+    elif isinstance(prompt, Sequence) and all(isinstance(item, int) for item in prompt):
+        token_ids = list(prompt)
+    else:
+        raise PromptError(
+            f"prompt is a {type(prompt).__name__}: give text, a list of chat messages "
+            '({"role": ..., "content": ...}), or a list of token ids'
+        )
+    if not token_ids:
+        raise PromptError("the prompt is empty: give at least one token")
+    return cast(list[int], token_ids)
+
+
+def require_fits(token_ids: Sequence[int], vocab_size: int, max_context: int | None) -> None:
+    """Raise `PromptError` unless the model can read the prompt and write at least one token."""
+    wrong = next((token for token in token_ids if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        raise PromptError(f"token id {wrong} is not in the vocabulary: give 0 to {vocab_size - 1}")
+    if max_context is not None and len(token_ids) >= max_context:
+        raise PromptError(
+            f"the prompt has {len(token_ids)} tokens and the model's context {max_context}, which "
+            "leaves no room for a new one: shorten the prompt"
+        )
+
+
+def _require_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+    if tokenizer is None:
+        raise PromptError(
+            "text needs a tokenizer: give Engine one, or give the prompt as token ids"
+        )
+    return tokenizer
+
+
+def _flatten(token_ids: torch.Tensor) -> list[int]:
+    if token_ids.dim() == 2 and token_ids.shape[0] == 1:
+        token_ids = token_ids[0]
+    if token_ids.dim() != 1 or token_ids.is_floating_point():
+        raise PromptError(
+            f"prompt is a {token_ids.dtype} tensor of shape {tuple(token_ids.shape)}: give whole "
+            "numbers of shape (tokens,) or (1, tokens); one sequence at a time"
+        )
+    return cast(list[int], token_ids.tolist())
+
+
+def _encode_chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    if not messages:
+        return []
+    if any({"role", "content"} - message.keys() for message in messages):
+        raise PromptError('a chat message lacks "role" or "content"')
+    if tokenizer.chat_template is None:
+        raise PromptError("the tokenizer has no chat template: give the prompt as text")
+    token_ids = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
+    )
+    return cast(list[int], token_ids)

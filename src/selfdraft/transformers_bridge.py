@@ -1,0 +1,155 @@
+"""selfdraft inside transformers' `generate`, for those who stay there.
+
+    model.generate(**inputs, custom_generate=selfdraft.custom_generate)
+
+transformers hands a custom function neither the streamer nor the tokenizer that `generate` was
+given, so bind what you need:
+
+    stream = functools.partial(selfdraft.custom_generate, streamer=TextStreamer(tokenizer))
+    model.generate(**inputs, custom_generate=stream)
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
+from transformers.generation.streamers import BaseStreamer
+from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+from selfdraft.decoding.choice import Chooser
+from selfdraft.decoding.loop import speculate
+from selfdraft.decoding.state import NewToken
+from selfdraft.engine import Draft, Engine
+from selfdraft.errors import ConfigError
+from selfdraft.prompt import require_fits
+
+
+def custom_generate(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    *,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    streamer: BaseStreamer | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    stop_strings: str | Sequence[str] = (),
+    draft: Draft = "auto",
+    **model_kwargs: object,
+) -> Tensor | GenerateDecoderOnlyOutput:
+    """The decoding method to pass to `generate` as `custom_generate`: the same tokens, faster.
+
+    Every logits processor and stopping criterion of `generate` works. With `do_sample=True` the
+    seed of the request is drawn from torch's default generator, so `torch.manual_seed` decides it.
+
+    Args:
+        model: filled in by transformers, like every argument that is not named below.
+        input_ids: of shape (1, tokens).
+        logits_processor: those of `generate`, sampling filters included.
+        stopping_criteria: those of `generate`.
+        generation_config: the options of `generate`.
+        streamer: bind it with `functools.partial`; one given to `generate` does not arrive here.
+        tokenizer: needed for `stop_strings`, and bound in the same way.
+        stop_strings: the output ends with the token that completes one of them.
+        draft: see `Engine`.
+        **model_kwargs: further inputs of the model; the ones that matter are checked.
+
+    Raises:
+        ConfigError: an option of `generate` that is not supported, by name.
+    """
+    _require_supported(input_ids, generation_config, model_kwargs)
+    if stop_strings:
+        criterion = _stop_string_criterion(tokenizer, stop_strings)
+        stopping_criteria = StoppingCriteriaList([*stopping_criteria, criterion])
+    engine = Engine(model, draft=draft)
+    prompt = cast(list[int], input_ids[0].tolist())
+    require_fits(prompt, engine.target.vocab_size, engine.target.max_context)
+    if streamer is not None:
+        streamer.put(input_ids.cpu())
+    max_length = generation_config.max_length
+    state = engine.new_state(
+        prompt,
+        chooser=Chooser(logits_processor, _draw_seed() if generation_config.do_sample else None),
+        sink=_CriteriaSink(input_ids, stopping_criteria, streamer),
+        max_new_tokens=max_length - len(prompt),
+    )
+    for _ in speculate(engine.target, engine.drafter(), state):
+        pass
+    if streamer is not None:
+        streamer.end()
+    sequences = cast(torch.LongTensor, torch.tensor([state.token_ids], device=input_ids.device))
+    if generation_config.return_dict_in_generate:
+        return GenerateDecoderOnlyOutput(sequences=sequences)
+    return sequences
+
+
+class _CriteriaSink:
+    """Asks transformers' stopping criteria after every token, and feeds a streamer."""
+
+    def __init__(
+        self, input_ids: Tensor, criteria: StoppingCriteriaList, streamer: BaseStreamer | None
+    ) -> None:
+        self._sequence = input_ids
+        self._criteria = criteria
+        self._streamer = streamer
+
+    def push(self, token: NewToken) -> bool:
+        """Take one token; True if a criterion ends the sequence with it."""
+        column = torch.tensor([[token.token_id]], device=self._sequence.device)
+        self._sequence = torch.cat([self._sequence, column], dim=1)
+        if self._streamer is not None:
+            self._streamer.put(column[0].cpu())
+        return bool(self._criteria(self._sequence, token.logits[None]).all())
+
+
+def _stop_string_criterion(
+    tokenizer: PreTrainedTokenizerBase | None, stop_strings: str | Sequence[str]
+) -> StopStringCriteria:
+    if tokenizer is None:
+        raise ConfigError("stop_strings needs a tokenizer: bind tokenizer= with functools.partial")
+    strings = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
+    return StopStringCriteria(tokenizer, strings)
+
+
+def _draw_seed() -> int:
+    return int(torch.randint(2**62, ()))
+
+
+def _require_supported(
+    input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, object]
+) -> None:
+    mask = model_kwargs.get("attention_mask")
+    unsupported = {
+        "a batch of several sequences": input_ids.shape[0] > 1,
+        "num_beams": (config.num_beams or 1) > 1,
+        "num_return_sequences": (config.num_return_sequences or 1) > 1,
+        "output_scores": config.output_scores,
+        "output_logits": config.output_logits,
+        "output_attentions": config.output_attentions,
+        "output_hidden_states": config.output_hidden_states,
+        "penalty_alpha": config.penalty_alpha,
+        "assistant_model": "assistant_model" in model_kwargs,
+        "inputs_embeds": model_kwargs.get("inputs_embeds") is not None,
+        "padding in attention_mask": isinstance(mask, Tensor) and not bool(mask.all()),
+        "a past_key_values that is not empty": _num_cached(model_kwargs.get("past_key_values")) > 0,
+    }
+    wrong = [name for name, is_used in unsupported.items() if is_used]
+    if wrong:
+        raise ConfigError(
+            f"custom_generate does not support {', '.join(wrong)}: leave it out, or call generate "
+            "without custom_generate"
+        )
+
+
+def _num_cached(past_key_values: object) -> int:
+    length = getattr(past_key_values, "get_seq_length", lambda: 0)()
+    return int(length)
