@@ -8,25 +8,14 @@ from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.sublayers import find_decoder_layers
 from selfdraft.model.view import ModelView
 
-# oneDNN's low-precision linear gives a row the same bits for 2..n rows, but not for 1.
-_MIN_ROWS_FOR_EQUAL_BITS = 2
-
 
 class Target(ModelView):
-    """The full model, and the source of drafts of it.
-
-    On a CPU in bfloat16 a token's logits have the same bits whether it is decoded alone or checked
-    as one node of many (contract L2): attention is computed row by row, and a one-row pass is
-    padded to two rows, which costs nothing because such a pass waits for memory.
-    """
+    """The full model, and the source of drafts of it."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.layers = find_decoder_layers(model)
-        is_low_precision = model.dtype in (torch.bfloat16, torch.float16)
-        is_low_precision_cpu = is_low_precision and model.device.type == "cpu"
-        min_rows = _MIN_ROWS_FOR_EQUAL_BITS if is_low_precision_cpu else 1
-        super().__init__(model, self.layers, SkipSet(), min_rows=min_rows)
+        super().__init__(model, self.layers, SkipSet())
 
     @property
     def device(self) -> torch.device:

@@ -19,27 +19,26 @@ from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.sublayers import ATTENTION, MLP, DecoderLayers
 from selfdraft.shapes import Logits
 
+# oneDNN's low-precision linear gives a row the same bits for 2..n rows, but not for 1.
+_MIN_ROWS = 2
+
 
 class ModelView:
     """A model as one function: new rows in, logits out.
 
-    `min_rows` pads short passes; see `Target`.
+    On a CPU in low precision a row's logits have the same bits whether it comes alone or with
+    others (contract L2): attention is computed row by row, and a pass of one row is padded to two,
+    which costs nothing because such a pass waits for memory.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        layers: DecoderLayers,
-        skip_set: SkipSet,
-        *,
-        min_rows: int = 1,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, layers: DecoderLayers, skip_set: SkipSet) -> None:
         skip_set.require_within(layers.eligible)
         self.skip_set = skip_set
         self._module = _share(model, _stubs(model, layers, skip_set))
-        self._min_rows = min_rows
-        # One call per row keeps a row's bits; a GPU pays for each call, and has no such bits.
+        # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
         self._rowwise = model.device.type == "cpu"
+        is_low_precision = model.dtype in (torch.bfloat16, torch.float16)
+        self._min_rows = _MIN_ROWS if self._rowwise and is_low_precision else 1
 
     @torch.inference_mode()
     def forward(

@@ -1,0 +1,44 @@
+# Set-up happens by itself: every target that needs the environment makes it first.
+# PYTHON is any Python 3.11 or later; EXTRA_PIP reaches pip, for example another index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check fix test-slow docs bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "selfdraft needs Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## watch the embedded default model write, with and without its draft
+	$(BIN)/selfdraft generate smollm2-135m "Write a short story about a robot who learns to paint." --max-new-tokens 128 --compare
+
+check: $(READY)  ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m "not slow"
+
+fix: $(READY)  ## put format and simple lint right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-slow: $(READY)  ## the tests on the real default model
+	$(BIN)/python -m pytest -q -m slow
+
+docs: $(READY)  ## write docs/cli.md from the commands' own help
+	$(BIN)/python -m selfdraft.cli.reference > docs/cli.md
+
+bench: $(READY)  ## overhead of speculation on a planted target, as in docs/experiments.md
+	$(BIN)/selfdraft bench overhead smollm2-135m
+
+clean:  ## remove the environment and caches of tools
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Measuring and checking: what the command line's `check` and `bench` do."""

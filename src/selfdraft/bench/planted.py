@@ -1,0 +1,73 @@
+"""A planted target: a real model with redundant layers, so that a perfect skip set is known.
+
+Every planted layer is a copy of a real one whose output projections are zero: it costs as much as
+a real layer and adds nothing. Skipping all of them gives a draft that agrees with the target
+always, up to rounding. What speculation then gains is limited by its own overhead alone.
+"""
+
+import copy
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.sublayers import find_decoder_layers
+
+_OUTPUT_PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedTarget:
+    """A model, and the skip set that leaves out what was planted."""
+
+    model: PreTrainedModel
+    perfect_skip_set: SkipSet
+
+
+def plant(model: PreTrainedModel, seed: int = 0) -> PlantedTarget:
+    """A copy of `model` with as many redundant layers again, at random places.
+
+    The first and the last layer stay real, because they are never skipped. The copy has no end
+    token, so that every output has the length that is asked for.
+    """
+    planted = copy.deepcopy(model)
+    list_name = find_decoder_layers(planted).list_name
+    real = list(planted.get_submodule(list_name).children())
+    generator = random.Random(seed)
+    layers: list[nn.Module] = []
+    planted_indices: list[int] = []
+    for number, slot in enumerate(_slots(len(real), generator)):
+        for _ in range(slot):
+            planted_indices.append(len(layers))
+            layers.append(_redundant(real[number]))
+        layers.append(real[number])
+    for index, layer in enumerate(layers):
+        layer.get_submodule("self_attn").__dict__["layer_idx"] = index
+    parent_name, _, attribute = list_name.rpartition(".")
+    setattr(planted.get_submodule(parent_name), attribute, nn.ModuleList(layers))
+    planted.config.num_hidden_layers = len(layers)
+    if getattr(planted.config, "layer_types", None):
+        planted.config.layer_types = ["full_attention"] * len(layers)
+    planted.generation_config.eos_token_id = None
+    skipped = tuple(planted_indices)
+    return PlantedTarget(planted, SkipSet(skipped, skipped))
+
+
+def _slots(num_layers: int, generator: random.Random) -> list[int]:
+    """How many redundant layers stand before each real one: none before the first."""
+    counts = [0] * num_layers
+    for _ in range(num_layers):
+        counts[generator.randrange(1, num_layers)] += 1
+    return counts
+
+
+@torch.no_grad()
+def _redundant(layer: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(layer)
+    for name in _OUTPUT_PROJECTIONS:
+        for parameter in twin.get_submodule(name).parameters():
+            parameter.zero_()
+    return twin
