@@ -6,14 +6,17 @@ Example:
     >>> engine.generate("The capital of France is", max_new_tokens=32).text
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.engine import Engine, Generation, Result
-from selfdraft.errors import SelfdraftError
-from selfdraft.model.skip_set import SkipSet
-from selfdraft.text_stream import Piece
-from selfdraft.transformers_bridge import custom_generate
+if TYPE_CHECKING:
+    from selfdraft.drafting.draft_config import DraftConfig
+    from selfdraft.engine import Engine, Generation, Result
+    from selfdraft.errors import SelfdraftError
+    from selfdraft.model.skip_set import SkipSet
+    from selfdraft.text_stream import Piece
+    from selfdraft.transformers_bridge import custom_generate
 
 __version__ = version("selfdraft")
 
@@ -28,3 +31,28 @@ __all__ = [
     "__version__",
     "custom_generate",
 ]
+
+# Names are imported when they are first used: torch takes seconds, and `selfdraft --help` needs
+# none of it (PEP 562).
+_MODULES = {
+    "DraftConfig": "selfdraft.drafting.draft_config",
+    "Engine": "selfdraft.engine",
+    "Generation": "selfdraft.engine",
+    "Piece": "selfdraft.text_stream",
+    "Result": "selfdraft.engine",
+    "SelfdraftError": "selfdraft.errors",
+    "SkipSet": "selfdraft.model.skip_set",
+    "custom_generate": "selfdraft.transformers_bridge",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'selfdraft' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

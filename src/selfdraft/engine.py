@@ -194,11 +194,18 @@ class Engine:
             chooser=Chooser.from_config(config, logits_processors),
             sink=sink,
             max_new_tokens=config.max_new_tokens,
+            eos_token_ids=self.eos_token_ids,
         )
         return Generation(self.target, self.drafter(draft), state, sink)
 
     def new_state(
-        self, token_ids: list[int], *, chooser: Chooser, sink: TokenSink, max_new_tokens: int
+        self,
+        token_ids: list[int],
+        *,
+        chooser: Chooser,
+        sink: TokenSink,
+        max_new_tokens: int,
+        eos_token_ids: frozenset[int],
     ) -> DecodingState:
         """A request that is ready for `speculate`: the seam for other front ends than text."""
         new_rows = min(max_new_tokens, _MAX_PREALLOCATED_OUTPUT) + _TREE_ROWS
@@ -208,7 +215,7 @@ class Engine:
             chooser=chooser,
             sink=sink,
             max_new_tokens=max_new_tokens,
-            eos_token_ids=self.eos_token_ids,
+            eos_token_ids=eos_token_ids,
             max_context=self.target.max_context,
         )
 

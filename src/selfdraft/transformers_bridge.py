@@ -81,6 +81,7 @@ def custom_generate(
         chooser=Chooser(logits_processor, _draw_seed() if generation_config.do_sample else None),
         sink=_CriteriaSink(input_ids, stopping_criteria, streamer),
         max_new_tokens=max_length - len(prompt),
+        eos_token_ids=frozenset(),  # the end tokens are among the criteria
     )
     for _ in speculate(engine.target, engine.drafter(), state):
         pass

@@ -19,14 +19,14 @@ from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.sublayers import ATTENTION, MLP, DecoderLayers
 from selfdraft.shapes import Logits
 
-# oneDNN's low-precision linear gives a row the same bits for 2..n rows, but not for 1.
+# oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1.
 _MIN_ROWS = 2
 
 
 class ModelView:
     """A model as one function: new rows in, logits out.
 
-    On a CPU in low precision a row's logits have the same bits whether it comes alone or with
+    On a CPU in bfloat16 a row's logits have the same bits whether it comes alone or with
     others (contract L2): attention is computed row by row, and a pass of one row is padded to two,
     which costs nothing because such a pass waits for memory.
     """
@@ -37,8 +37,8 @@ class ModelView:
         self._module = _share(model, _stubs(model, layers, skip_set))
         # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
         self._rowwise = model.device.type == "cpu"
-        is_low_precision = model.dtype in (torch.bfloat16, torch.float16)
-        self._min_rows = _MIN_ROWS if self._rowwise and is_low_precision else 1
+        is_bfloat16 = model.dtype == torch.bfloat16
+        self._min_rows = _MIN_ROWS if self._rowwise and is_bfloat16 else 1
 
     @torch.inference_mode()
     def forward(

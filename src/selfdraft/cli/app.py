@@ -1,0 +1,53 @@
+"""The command `selfdraft`: gathers its commands, and nothing else."""
+
+import io
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from selfdraft.cli.chat import chat
+from selfdraft.cli.command import add_command, new_group
+from selfdraft.cli.generate import generate
+from selfdraft.cli.inspect import inspect
+from selfdraft.cli.pull import pull
+
+_DESCRIPTION = """Faster text from Hugging Face language models, with exactly the same output.
+
+The draft is the model itself with some of its sublayers skipped; the full model checks every
+token. Start with:
+
+  selfdraft generate smollm2-135m "Why is the sky blue?"
+"""
+
+app = new_group("selfdraft", _DESCRIPTION)
+for command in (generate, chat, pull, inspect):
+    add_command(app, command)
+# A group of commands: `app.add_typer(group)`, with `group = new_group(...)` in its own file.
+
+
+def main() -> None:
+    """The console script `selfdraft`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode is no reason to stop
+    app()
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"selfdraft {version('selfdraft')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and leave.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass

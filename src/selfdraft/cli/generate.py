@@ -1,0 +1,200 @@
+"""`selfdraft generate`: a prompt in, text out."""
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfdraft.cli.command import EXIT_INTERRUPTED
+from selfdraft.cli.draft_plan import describe, skip_set_of
+from selfdraft.cli.options import DraftOptions, ModelOptions, SamplingOptions
+from selfdraft.cli.prompt_options import PromptOptions
+from selfdraft.cli.stats_table import SpeedComparison, stats_table
+from selfdraft.cli.terminal import (
+    count_tokens,
+    end_line,
+    stderr_console,
+    stream_text,
+    write_json,
+)
+from selfdraft.config import RequestConfig, require
+
+if TYPE_CHECKING:
+    from selfdraft.engine import Draft, Engine, Generation, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What is shown besides the text."""
+
+    logprobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Report the N likeliest tokens at every position (with --json); 0 is off.",
+            rich_help_panel="Output",
+        ),
+    ] = RequestConfig().logprobs
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Decode again without the draft, and show both speeds side by side.",
+            rich_help_panel="Output",
+        ),
+    ] = False
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write one JSON document with text, tokens and statistics instead of the text.",
+            rich_help_panel="Output",
+        ),
+    ] = False
+    stats: Annotated[
+        bool,
+        typer.Option(
+            "--stats/--no-stats",
+            help="Show statistics on stderr after the text.",
+            rich_help_panel="Output",
+        ),
+    ] = True
+    color_drafted: Annotated[
+        bool,
+        typer.Option(
+            "--color-drafted",
+            help="Show drafted tokens in green, if stdout is a terminal.",
+            rich_help_panel="Output",
+        ),
+    ] = False
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Write nothing to stderr but errors and the progress of a download.",
+            rich_help_panel="Output",
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.as_json or not self.logprobs, "--logprobs is part of the JSON document: add --json"
+        )
+        require(
+            self.as_json or not (self.compare and self.quiet),
+            "--compare shows what --quiet hides: leave one out, or add --json",
+        )
+
+
+def generate(
+    model: ModelOptions,
+    prompt: PromptOptions,
+    sampling: SamplingOptions,
+    draft: DraftOptions,
+    output: OutputOptions,
+) -> None:
+    """Write the answer to a prompt.
+
+    The text goes to stdout as it is written, everything else to stderr. A model with a chat
+    template gets the prompt as a message of the user; --raw continues the prompt as it stands.
+
+    For example:
+
+      selfdraft generate smollm2-135m "Why is the sky blue?"
+
+      git diff | selfdraft generate smollm2-135m --system "Explain this."
+
+      selfdraft generate smollm2-135m --raw "The capital of France is" --json
+    """
+    request = sampling.request(logprobs=output.logprobs)
+    chosen = draft.resolve()
+    require(chosen != "off" or not output.compare, "--compare needs a draft: leave out --draft off")
+    text = prompt.read()
+    with model.engine(chosen, quiet=output.quiet) as engine:
+        asked = prompt.for_model(text, engine.tokenizer)
+        if output.compare:
+            _warm_up(engine)
+        drafted = engine.stream(asked, **request)
+        is_complete = _show(drafted, output)
+        vanilla = engine.stream(asked, draft="off", **request) if output.compare else None
+        if vanilla is not None and is_complete:
+            is_complete = _count(vanilla, "decoding again without the draft", output)
+        compared = vanilla.result if vanilla is not None and is_complete else None
+        if output.as_json:
+            settings = _settings(engine, model, chosen, draft.draft)
+            write_json(_document(drafted.result, compared) | settings)
+        elif not output.quiet:
+            _report(drafted.result, compared, output, describe(engine, chosen))
+    if not is_complete:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _show(generation: "Generation", output: OutputOptions) -> bool:
+    """Write the text as it comes, or let it be written for a JSON document."""
+    if output.as_json:
+        return _count(generation, "writing", output)
+    is_complete = stream_text(generation, color_drafted=output.color_drafted, quiet=output.quiet)
+    end_line()
+    return is_complete
+
+
+def _count(generation: "Generation", message: str, output: OutputOptions) -> bool:
+    """Let the generation run, showing only how far it is. False if the user interrupted it."""
+    try:
+        for _ in count_tokens(generation, message, hidden=output.quiet):
+            pass
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _warm_up(engine: "Engine") -> None:
+    """Decode a few tokens in both ways, so that neither side of a comparison is the first."""
+    for draft in (None, "off"):
+        engine.generate([0, 0], draft=draft, max_new_tokens=4)
+
+
+def _report(drafted: "Result", vanilla: "Result | None", output: OutputOptions, plan: str) -> None:
+    """Show the tables on stderr."""
+    console = stderr_console()
+    if vanilla is None:
+        if output.stats:
+            console.print()
+            console.print(stats_table(drafted, plan))
+        return
+    comparison = SpeedComparison(drafted, vanilla)
+    console.print()
+    console.print(f"draft: {plan}")
+    console.print(comparison.table())
+    for sentence in comparison.verdict():
+        console.print(sentence)
+
+
+def _document(drafted: "Result", vanilla: "Result | None") -> dict[str, object]:
+    """The result as plain data; with a comparison, vanilla's result beside it."""
+    document = drafted.as_dict()
+    if vanilla is None:
+        return document
+    comparison = SpeedComparison(drafted, vanilla)
+    return document | {
+        "vanilla": vanilla.as_dict(),
+        "speedup": comparison.speedup,
+        "is_identical": comparison.is_identical,
+    }
+
+
+def _settings(
+    engine: "Engine", options: ModelOptions, draft: "Draft", mode: str
+) -> dict[str, object]:
+    """What has to be known to repeat the run, besides the options of the request."""
+    skip_set = skip_set_of(engine, draft)
+    return {
+        "model": options.model,
+        "dtype": str(engine.target.dtype).removeprefix("torch."),
+        "device": str(engine.target.device),
+        "draft": mode,
+        "skip_set": None if skip_set is None else asdict(skip_set),
+        "selfdraft_version": version("selfdraft"),
+    }

@@ -1,0 +1,103 @@
+"""What there is to know about a model before it drafts for itself."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from selfdraft.cli.draft_plan import skip_set_of
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.sublayers import ATTENTION, MLP
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from selfdraft.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class WeightBytes:
+    """Where the bytes of a model are; weights used in two places are counted once."""
+
+    attention: int
+    """Attention with the norms in front of it."""
+    mlp: int
+    """MLPs with the norms in front of them."""
+    embeddings_and_head: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.attention + self.mlp + self.embeddings_and_head + self.other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReport:
+    """A model as `selfdraft inspect` shows it."""
+
+    model: str
+    architecture: str
+    num_parameters: int
+    weight_bytes: WeightBytes
+    dtype: str
+    device: str
+    num_layers: int
+    vocab_size: int
+    max_context: int | None
+    has_tied_embeddings: bool
+    kv_bytes_per_token: int
+    eligible_layers: tuple[int, ...]
+    """Layers whose attention and MLP may be skipped."""
+    reasons: dict[int, str]
+    """For every other layer, why not."""
+    default_skip_set: SkipSet
+    """What the default draft skips."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain data, ready for JSON."""
+        return asdict(self)
+
+
+def report_on(engine: "Engine", name: str) -> ModelReport:
+    """Measure and describe the model of `engine`."""
+    target, model = engine.target, engine.target.model
+    return ModelReport(
+        model=name,
+        architecture=type(model).__name__,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        weight_bytes=_weight_bytes(engine),
+        dtype=str(target.dtype).removeprefix("torch."),
+        device=str(target.device),
+        num_layers=target.layers.num_layers,
+        vocab_size=target.vocab_size,
+        max_context=target.max_context,
+        has_tied_embeddings=(
+            model.get_input_embeddings().weight is model.get_output_embeddings().weight
+        ),
+        kv_bytes_per_token=_kv_bytes_per_token(engine),
+        eligible_layers=target.layers.eligible,
+        reasons=target.layers.reasons,
+        default_skip_set=skip_set_of(engine, "auto") or SkipSet(),
+    )
+
+
+def _weight_bytes(engine: "Engine") -> WeightBytes:
+    model = engine.target.model
+    layers = list(model.get_submodule(engine.target.layers.list_name).children())
+    attention = _num_bytes(*(layer.get_submodule(n) for layer in layers for n in ATTENTION))
+    mlp = _num_bytes(*(layer.get_submodule(n) for layer in layers for n in MLP))
+    embeddings_and_head = _num_bytes(model.get_input_embeddings(), model.get_output_embeddings())
+    known = attention + mlp + embeddings_and_head
+    return WeightBytes(attention, mlp, embeddings_and_head, other=_num_bytes(model) - known)
+
+
+def _num_bytes(*modules: "nn.Module") -> int:
+    parameters = {p for module in modules for p in module.parameters()}
+    return sum(p.nbytes for p in parameters)
+
+
+def _kv_bytes_per_token(engine: "Engine") -> int:
+    """Measured, because models differ in what they keep: fill a small cache and look."""
+    num_rows = 2
+    cache = engine.target.new_cache(num_rows)
+    engine.target.prefill(cache, [0] * num_rows)
+    return cache.num_bytes() // num_rows

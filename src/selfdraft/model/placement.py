@@ -1,0 +1,74 @@
+"""Where a model runs and in which numbers: what the words of a user mean on this machine."""
+
+import torch
+
+from selfdraft.errors import ConfigError
+from selfdraft.model.progress import first_line
+
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_SHORT_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
+
+# x86 and ARM. Without one of these a CPU still runs bfloat16, but by converting every number.
+_CPU_COMPUTES_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that `device` names; "auto" is the accelerator if there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    # A torch built without CUDA asserts; a missing driver or a wrong index is a RuntimeError.
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {str(device)!r} cannot be used here ({first_line(error)}): "
+            "give 'auto', 'cpu', or a device that torch finds on this machine"
+        ) from error
+    return chosen
+
+
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype that `dtype` names; "auto" is bfloat16 where `device` computes it, else float32.
+
+    Raises:
+        ConfigError: no model is loaded in such numbers.
+    """
+    if isinstance(dtype, torch.dtype):
+        name = dtype_name(dtype)
+    elif dtype == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    else:
+        name = _SHORT_NAMES.get(dtype.lower(), dtype.lower())
+    if name not in _DTYPES:
+        raise ConfigError(
+            f"dtype is {str(dtype)!r}: give auto, {', '.join(_DTYPES)} "
+            f"(or {', '.join(_SHORT_NAMES)})"
+        )
+    return _DTYPES[name]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        # Older releases of torch cannot tell; float32 is right everywhere.
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name, False) for name in _CPU_COMPUTES_BFLOAT16)
+    return False
