@@ -17,7 +17,7 @@ def test_output_is_varied(family: str, dtype: torch.dtype) -> None:
 
 def test_drafts_are_accepted_and_rejected() -> None:
     """Guards against exactness tests whose drafts are never kept, or never refused."""
-    for name in ("swift", "tree", "wide tree"):
+    for name in ("chain", "tree", "wide tree"):
         stats = decode(tiny_engine(), PROMPT, DRAFTS[name], max_new_tokens=20).state.stats
         assert 0 < stats.acceptance_rate < 1
 
