@@ -1,7 +1,7 @@
 """The engine: text in, text out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Unpack
@@ -232,6 +232,8 @@ class Engine:
         skip_set = draft.skip_set
         if skip_set is None:
             skip_set = self.target.uniform_skip_set(draft.skip_ratio)
+        if not self.target.supports_trees:
+            draft = replace(draft, sibling_counts=())
         return SelfDrafter(self._draft_view(skip_set), draft)
 
     @property
