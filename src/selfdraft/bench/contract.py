@@ -82,11 +82,14 @@ class Contract:
             return cls("L1: token-identical to transformers' generate", False)
         return cls("L4: identical up to floating-point near-ties", False)
 
+    def covers(self, comparison: Comparison) -> bool:
+        """Whether anything is promised: in low precision stock attention rounds in its own way."""
+        return not (self.promises_bits and comparison.name == TRANSFORMERS)
+
     def is_kept_by(self, comparison: Comparison) -> bool:
         """Whether `comparison` stays within the contract."""
-        if comparison.name == TRANSFORMERS:
-            # Stock attention rounds differently in low precision; that is not ours to promise.
-            return self.promises_bits or comparison.num_real_divergences == 0
+        if not self.covers(comparison):
+            return True
         if self.promises_bits:
             return comparison.num_same_bits == comparison.num_prompts
         return comparison.num_real_divergences == 0

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from selfdraft.cli.bench import bench
 from selfdraft.cli.chat import chat
+from selfdraft.cli.check import check
 from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.generate import generate
 from selfdraft.cli.inspect import inspect
@@ -22,9 +24,9 @@ token. Start with:
 """
 
 app = new_group("selfdraft", _DESCRIPTION)
-for command in (generate, chat, pull, inspect):
+for command in (generate, chat, pull, inspect, check):
     add_command(app, command)
-# A group of commands: `app.add_typer(group)`, with `group = new_group(...)` in its own file.
+app.add_typer(bench)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """`selfdraft bench`: measurements that can be made again."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +28,9 @@ class OverheadOptions:
         list[int],
         typer.Option(
             metavar="K",
-            help="Length of the draft chains, in tokens; may be given several times. 4 and 8 "
-            "unless given.",
+            help="Length of the draft chains, in tokens; may be given several times.",
         ),
-    ]
+    ] = field(default_factory=lambda: [4, 8])
     num_rounds: Annotated[
         int, typer.Option("--rounds", metavar="N", help="Rounds to decode for each prompt.")
     ] = 12
@@ -73,8 +72,7 @@ def overhead(model: ModelOptions, options: OverheadOptions) -> None:
         planted = plant(loaded.target.model)
         engine = Engine(planted.model, loaded.tokenizer, draft="off")
         prompts = encode_all(texts, loaded.tokenizer)
-        chains = options.chain or [4, 8]
-        with progress_bar("measuring", 3 * len(prompts) * len(chains)) as advance:
+        with progress_bar("measuring", 3 * len(prompts) * len(options.chain)) as advance:
             results = [
                 measure_chain(
                     engine,
@@ -84,7 +82,7 @@ def overhead(model: ModelOptions, options: OverheadOptions) -> None:
                     num_rounds=options.num_rounds,
                     on_step=advance,
                 )
-                for num_steps in chains
+                for num_steps in options.chain
             ]
         conditions = _conditions(engine, len(prompts))
     if options.as_json:

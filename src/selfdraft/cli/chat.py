@@ -12,7 +12,7 @@ from selfdraft.cli.command import print_error
 from selfdraft.cli.conversation import Conversation
 from selfdraft.cli.options import DraftOptions, ModelOptions, SamplingOptions
 from selfdraft.cli.prompt_options import require_utf8
-from selfdraft.cli.terminal import say, stream_text
+from selfdraft.cli.terminal import end_line, say, stream_text
 from selfdraft.config import require
 from selfdraft.errors import SelfdraftError
 
@@ -80,7 +80,7 @@ def _answer(conversation: Conversation, text: str) -> None:
         result = generation.result
         conversation.keep(text, result)
     sys.stdout.write("\n")
-    sys.stdout.flush()
+    end_line()  # on a terminal a blank line, before what comes next
     if result.finish_reason in _NOTES:
         say(_NOTES[result.finish_reason].format(num=result.stats.num_new_tokens))
 

@@ -17,7 +17,7 @@ _HELP = """\
 /reset              forget the conversation; the system message stays
 /system [TEXT]      set the system message, or show it
 /stats              statistics of the last answer
-/draft [MODE]       draft with auto, swift or off, or show how; the answers stay the same
+/draft [MODE]       draft with auto, swift or off, or show which is used
 /save FILE          write the conversation to FILE as JSON
 /exit               leave, as Ctrl-D does
 A message that begins with a slash needs a space before it."""
@@ -66,16 +66,17 @@ class ChatCommands:
 
     def _stats(self, _: str) -> None:
         result = self._conversation.last_result
-        require(result is not None, "there is no answer yet: write a message first")
-        if result is not None:
-            stderr_console().print(stats_table(result, self._plan()))
+        if result is None:
+            raise ConfigError("there is no answer yet: write a message first")
+        plan = describe(self._conversation.engine, self._conversation.last_draft)
+        stderr_console().print(stats_table(result, plan))
 
     def _draft(self, mode: str) -> None:
         modes = get_args(DraftMode)
         require(mode in ("", *modes), f"/draft {mode}: give one of {', '.join(modes)}")
         if mode:
             self._conversation.draft = cast(DraftMode, mode)
-        say(f"({self._plan()})")
+        say(f"({describe(self._conversation.engine, self._conversation.draft)})")
 
     def _save(self, name: str) -> None:
         require(bool(name), "/save needs a file: /save FILE")
@@ -89,6 +90,3 @@ class ChatCommands:
 
     def _exit(self, _: str) -> None:
         self.is_over = True
-
-    def _plan(self) -> str:
-        return describe(self._conversation.engine, self._conversation.draft)

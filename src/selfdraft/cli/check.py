@@ -87,6 +87,12 @@ def check(model: ModelOptions, prompts: PromptSetOptions) -> None:
         raise typer.Exit(EXIT_BROKEN_CONTRACT)
 
 
+def _kept(contract: "Contract", comparison: "Comparison") -> str:
+    if not contract.covers(comparison):
+        return "not promised"
+    return "yes" if contract.is_kept_by(comparison) else "NO"
+
+
 def _report(contract: "Contract", comparisons: Sequence["Comparison"], *, is_kept: bool) -> None:
     from rich import box
     from rich.table import Table
@@ -101,7 +107,7 @@ def _report(contract: "Contract", comparisons: Sequence["Comparison"], *, is_kep
             str(comparison.num_prompts),
             str(comparison.num_same_tokens),
             "-" if bits is None else str(bits),
-            "yes" if contract.is_kept_by(comparison) else "NO",
+            _kept(contract, comparison),
         )
     console = stderr_console()
     console.print(f"contract: {contract.level}")

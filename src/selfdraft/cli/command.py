@@ -38,7 +38,6 @@ Verbose = Annotated[
         "--verbose",
         envvar="SELFDRAFT_DEBUG",
         help="Show tracebacks, and what the libraries underneath have to say.",
-        rich_help_panel="Output",
     ),
 ]
 """Every command has this one, under the name `verbose`."""

@@ -19,6 +19,7 @@ class Conversation:
         self.draft = draft
         self.system = system
         self.last_result: Result | None = None
+        self.last_draft = draft
         self._request = request
         self._turns: list[dict[str, str]] = []
 
@@ -42,7 +43,7 @@ class Conversation:
 
     def keep(self, text: str, result: "Result") -> None:
         """Remember a question and its answer, unless it was stopped before its first word."""
-        self.last_result = result
+        self.last_result, self.last_draft = result, self.draft
         if result.text or result.finish_reason is not None:
             self._turns.append({"role": "user", "content": text})
             self._turns.append({"role": "assistant", "content": result.text})

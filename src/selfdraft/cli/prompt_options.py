@@ -22,7 +22,7 @@ class PromptOptions:
     prompt: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PROMPT|-]",
+            metavar="PROMPT",
             help="What to say to the model; - or nothing reads it from stdin, less one line break "
             "at its end.",
             show_default=False,

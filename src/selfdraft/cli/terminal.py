@@ -14,7 +14,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from selfdraft.engine import Generation
     from selfdraft.text_stream import Piece
 
 # A spinner's thread takes time from the model, so it turns slowly.
@@ -53,17 +52,18 @@ def spinner(message: str, *, hidden: bool = False) -> Iterator[None]:
 
 
 def stream_text(
-    generation: "Generation", *, color_drafted: bool = False, quiet: bool = False
+    pieces: "Iterable[Piece]", *, color_drafted: bool = False, quiet: bool = False
 ) -> bool:
     """Write the text to stdout as it comes. False if the user stopped it with Ctrl-C.
 
     `color_drafted` shows drafted tokens in green where stdout has colour.
     """
+    remaining = iter(pieces)
     color = typer.colors.GREEN if color_drafted and _has_color() else None
     try:
         with spinner("reading the prompt", hidden=quiet):
-            head = list(islice(generation, 1))
-        for piece in chain(head, generation):
+            head = list(islice(remaining, 1))
+        for piece in chain(head, remaining):
             is_colored = color is not None and piece.from_draft
             sys.stdout.write(typer.style(piece.text, fg=color) if is_colored else piece.text)
             sys.stdout.flush()
@@ -86,7 +86,7 @@ def say(message: str) -> None:
 
 def write_json(document: object) -> None:
     """Write one JSON document to stdout, in ASCII, so that no terminal or pipe can spoil it."""
-    sys.stdout.write(json.dumps(_finite(document), indent=2) + "\n")
+    sys.stdout.write(json.dumps(_finite(document)) + "\n")
 
 
 @contextmanager
@@ -118,12 +118,10 @@ def progress_bar(message: str, total: int) -> Iterator[Callable[[], None]]:
         yield advance
 
 
-def count_tokens(
-    pieces: "Iterable[Piece]", message: str, *, hidden: bool = False
-) -> Iterator["Piece"]:
-    """The same pieces, while stderr, if it is a terminal, shows how many tokens there are so far.
+def run_counting(pieces: "Iterable[Piece]", message: str, *, hidden: bool = False) -> bool:
+    """Use up the pieces while stderr, if it is a terminal, shows how many tokens there are so far.
 
-    It writes between rounds and has no thread of its own, so that it costs no measured time.
+    False if the user stopped it with Ctrl-C.
     """
     is_shown = not hidden and sys.stderr.isatty()
     num_tokens = 0
@@ -132,10 +130,12 @@ def count_tokens(
             num_tokens += len(piece.token_ids)
             if is_shown:
                 print(f"\r{message}: {num_tokens} tokens", end="", file=sys.stderr, flush=True)
-            yield piece
+    except KeyboardInterrupt:
+        return False
     finally:
         if is_shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return True
 
 
 def _finite(value: object) -> object:

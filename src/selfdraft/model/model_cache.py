@@ -58,7 +58,7 @@ def obtain_entry(name: str, build: Callable[[Path], None]) -> Path:
 def find_damage(entry: Path) -> str | None:
     """What is wrong with the entry, or None; sizes only, as hashing costs as much as loading."""
     if not entry.is_dir():
-        return "it does not exist"
+        return "there is no such folder"
     try:
         manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:

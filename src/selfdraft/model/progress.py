@@ -36,8 +36,7 @@ def first_line(error: BaseException) -> str:
 def read_blocks(stream: IO[bytes], num_bytes: int, label: str) -> Iterator[bytes]:
     """What `stream` holds, in blocks, with a progress bar on stderr if it is large."""
     is_short = num_bytes < _WORTH_A_BAR
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=is_short) as progress:
+    with Progress(console=Console(stderr=True), disable=is_short) as progress:
         task = progress.add_task(label, total=num_bytes)
         while block := stream.read(_BLOCK):
             yield block

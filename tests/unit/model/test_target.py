@@ -1,0 +1,64 @@
+"""What the target knows about the user's model."""
+
+import pytest
+import torch
+
+from selfdraft import SkipSet
+from selfdraft.model.target import Target
+from tiny_models import NUM_LAYERS, VOCAB_SIZE, tiny_model
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, set()), (3, {3}), ([3, 5], {3, 5}), ([], set())]
+)
+def test_end_tokens(given: int | list[int] | None, expected: set[int]) -> None:
+    """Guards against one of several end tokens that is forgotten."""
+    model = tiny_model()
+    model.generation_config.eos_token_id = given
+    assert Target(model).eos_token_ids == expected
+
+
+def test_end_tokens_without_a_generation_config() -> None:
+    """Guards against models that were built by hand."""
+    model = tiny_model()
+    model.generation_config = None
+    assert Target(model).eos_token_ids == frozenset()
+
+
+def test_sizes() -> None:
+    """Guards against limits taken from the wrong field."""
+    target = Target(tiny_model(max_position_embeddings=77))
+    assert target.max_context == 77
+    assert target.vocab_size == VOCAB_SIZE
+    assert target.dtype == torch.float32
+    assert target.layers.num_layers == NUM_LAYERS
+    assert len(target.new_cache(3).layers) == NUM_LAYERS
+
+
+def test_low_precision_never_runs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against one-row products, whose bits differ from those of many rows."""
+    rows: list[int] = []
+    linear = torch.nn.functional.linear
+
+    def counting_linear(features: torch.Tensor, *args: object) -> torch.Tensor:
+        rows.append(features.shape[-2])
+        return linear(features, *args)
+
+    for dtype, fewest in ((torch.bfloat16, 2), (torch.float16, 2), (torch.float32, 1)):
+        target = Target(tiny_model(dtype=dtype))
+        cache = target.new_cache(8)
+        monkeypatch.setattr(torch.nn.functional, "linear", counting_linear)
+        logits = target.forward(cache, [5], ((0,),))
+        monkeypatch.undo()
+        assert logits.shape == (1, VOCAB_SIZE)
+        assert min(rows) == fewest
+        rows.clear()
+
+
+def test_uniform_skip_set_is_within_the_eligible_layers() -> None:
+    """Guards against a default draft that the target then refuses."""
+    target = Target(tiny_model())
+    for percent in range(0, 101, 10):
+        target.draft_view(target.uniform_skip_set(percent / 100))
+    assert target.uniform_skip_set(0.0) == SkipSet()
+    assert target.uniform_skip_set(1.0).num_skipped == 2 * len(target.layers.eligible)
