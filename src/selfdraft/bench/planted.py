@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.discovery import find_layer_list
+from selfdraft.model.skip_set import SkipSet
 
 _OUTPUT_PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
 

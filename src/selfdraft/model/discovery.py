@@ -13,7 +13,8 @@ text, which the target alone decides (DESIGN D1).
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ def find_layer_list(model: PreTrainedModel) -> str:
     Raises:
         UnsupportedModelError: there is none.
     """
-    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and m}
+    modules: Iterable[tuple[str, nn.Module]] = model.named_modules()
+    lists = {name: m for name, m in modules if isinstance(m, nn.ModuleList) and len(m) > 0}
     outer = {
         name: module
         for name, module in lists.items()
@@ -55,31 +57,36 @@ def learn_layers(view: PreTrainedModel, list_name: str, traces: list[LayerTrace]
         layer = _learn_layer(module, trace)
         if index in (0, last):
             which = "first" if index == 0 else "last"
-            layer = _not_skippable(trace, f"the {which} layer always runs")
+            layer = replace(
+                layer,
+                attention=None,
+                mlp=None,
+                is_skippable_whole=False,
+                reason=f"the {which} layer always runs",
+            )
         learned.append(layer)
     return DecoderLayers(list_name, tuple(learned))
 
 
-def _not_skippable(trace: LayerTrace, reason: str) -> DecoderLayer:
-    return DecoderLayer(None, None, False, Returns.like(trace.output), reason)
-
-
 def _learn_layer(layer: nn.Module, trace: LayerTrace) -> DecoderLayer:
-    if not trace.writes_cache:
-        return _not_skippable(trace, "it keeps no keys and values of its own")
     returns = Returns.like(trace.output)
+    if not trace.writes_cache:
+        return DecoderLayer(returns, reason="it keeps no keys and values of its own")
     attention = next((call for call in trace.calls if call.name == trace.attention), None)
     mlp = [call for call in trace.calls if call is not attention and _has_matrix(layer, call)]
     if attention is None or not mlp:
         return DecoderLayer(
-            None, None, True, returns, "attention and MLP cannot be told apart: skipped together"
+            returns,
+            is_skippable_whole=True,
+            reason="attention and MLP cannot be told apart: skipped together",
         )
+    learned = DecoderLayer(returns, attention.name, tuple(call.name for call in mlp))
     width = trace.hidden.shape[-1]
     candidates = itertools.product(_ways_to_skip([attention], width), _ways_to_skip(mlp, width))
     for attention_stubs, mlp_stubs in candidates:
         if _is_identity(layer, trace, attention_stubs | mlp_stubs):
-            return _certify(layer, trace, returns, attention_stubs, mlp_stubs)
-    return _not_skippable(trace, "skipping both sublayers is not the identity")
+            return _certify(layer, trace, learned, attention_stubs, mlp_stubs)
+    return replace(learned, reason="skipping both sublayers is not the identity")
 
 
 def _has_matrix(layer: nn.Module, call: ChildCall) -> bool:
@@ -107,7 +114,7 @@ def _is_identity(layer: nn.Module, trace: LayerTrace, stubs: Stubs) -> bool:
 
 
 def _certify(
-    layer: nn.Module, trace: LayerTrace, returns: Returns, attention: Stubs, mlp: Stubs
+    layer: nn.Module, trace: LayerTrace, learned: DecoderLayer, attention: Stubs, mlp: Stubs
 ) -> DecoderLayer:
     """Certificate (c) for each sublayer, and the norms that may be left out with it."""
     certified = []
@@ -117,8 +124,13 @@ def _certify(
         certified.append(
             Sublayer(_with_idle_norms(layer, trace, stubs, skipped)) if is_sound else None
         )
-    reason = None if all(certified) else "skipping a sublayer is not dropping its contribution"
-    return DecoderLayer(certified[0], certified[1], True, returns, reason)
+    return replace(
+        learned,
+        attention=certified[0],
+        mlp=certified[1],
+        is_skippable_whole=True,
+        reason=None if all(certified) else "skipping a sublayer does more than drop its part",
+    )
 
 
 def _with_idle_norms(layer: nn.Module, trace: LayerTrace, stubs: Stubs, expected: Tensor) -> Stubs:

@@ -22,10 +22,14 @@ class Sublayer:
 class DecoderLayer:
     """One decoder layer. A sublayer that may not be skipped is None, and `reason` says why."""
 
-    attention: Sublayer | None
-    mlp: Sublayer | None
-    is_skippable_whole: bool
     returns: Returns
+    attention_name: str | None = None
+    """The child module that is the attention, if one is."""
+    mlp_names: tuple[str, ...] = ()
+    """The child modules that make up the MLP."""
+    attention: Sublayer | None = None
+    mlp: Sublayer | None = None
+    is_skippable_whole: bool = False
     reason: str | None = None
 
 
