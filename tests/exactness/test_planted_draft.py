@@ -9,9 +9,9 @@ from tiny_models import make_prompt, tiny_model
 PLANTED = SkipSet((1, 3, 4), (1, 2, 3))
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    model = tiny_model(num_hidden_layers=6)
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    model = tiny_model(num_hidden_layers=6, dtype=request.param)
     with torch.no_grad():
         for index in PLANTED.attention:
             model.model.layers[index].self_attn.o_proj.weight.zero_()

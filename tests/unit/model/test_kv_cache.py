@@ -9,7 +9,7 @@ from selfdraft.model.kv_cache import KVCache
 
 def rows(*values: float) -> Tensor:
     """Keys of 2 heads and dimension 3; every entry of a row is its value."""
-    return torch.tensor(values).view(1, 1, -1, 1).expand(1, 2, -1, 3)
+    return torch.tensor(values, dtype=torch.float32).view(1, 1, -1, 1).expand(1, 2, -1, 3)
 
 
 def content(cache: KVCache, layer: int = 0) -> list[float]:
