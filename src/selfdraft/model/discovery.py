@@ -49,23 +49,43 @@ def find_layer_list(model: PreTrainedModel) -> str:
 
 
 def learn_layers(view: PreTrainedModel, list_name: str, traces: list[LayerTrace]) -> DecoderLayers:
-    """Certify every layer of `view`, whose calls are in `traces`; the first and last always run."""
+    """Certify every layer of `view`, whose calls are in `traces`; the first and last always run.
+
+    What works on one layer is tried first on the others of the same structure. Certificate (a) is
+    taken of every layer, (c) of one layer for each structure: it does not depend on the weights.
+    """
     modules = list(view.get_submodule(list_name).children())
     last = len(modules) - 1
+    known: dict[object, DecoderLayer] = {}
     learned = []
     for index, (module, trace) in enumerate(zip(modules, traces, strict=True)):
-        layer = _learn_layer(module, trace)
+        structure = _structure(module, trace)
+        if structure not in known or not _holds_for(known[structure], module, trace):
+            known[structure] = _learn_layer(module, trace)
+        layer = known[structure]
         if index in (0, last):
-            which = "first" if index == 0 else "last"
-            layer = replace(
-                layer,
-                attention=None,
-                mlp=None,
-                is_skippable_whole=False,
-                reason=f"the {which} layer always runs",
-            )
+            layer = _always_running(layer, "first" if index == 0 else "last")
         learned.append(layer)
     return DecoderLayers(list_name, tuple(learned))
+
+
+def _structure(layer: nn.Module, trace: LayerTrace) -> object:
+    """Equal for layers of the same code, shapes and calls."""
+    shapes = tuple((name, parameter.shape) for name, parameter in layer.named_parameters())
+    parts = tuple((name, type(module)) for name, module in layer.named_modules())
+    return parts, shapes, tuple(trace.calls), trace.attention, trace.writes_cache
+
+
+def _holds_for(known: DecoderLayer, layer: nn.Module, trace: LayerTrace) -> bool:
+    """Whether what was learned of a layer of this structure is certified for this one too."""
+    if known.attention is None or known.mlp is None:
+        return False
+    return _is_identity(layer, trace, known.attention.stubs | known.mlp.stubs)
+
+
+def _always_running(layer: DecoderLayer, which: str) -> DecoderLayer:
+    reason = f"the {which} layer always runs"
+    return replace(layer, attention=None, mlp=None, is_skippable_whole=False, reason=reason)
 
 
 def _learn_layer(layer: nn.Module, trace: LayerTrace) -> DecoderLayer:

@@ -15,7 +15,7 @@ from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.stubs import StubModule
 from selfdraft.model.sublayers import DecoderLayers
-from selfdraft.model.tracing import trace_layers
+from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
 
 # What a cache of keys and values can roll back; everything else has a state that moves on.
@@ -141,35 +141,31 @@ class _Probe:
         *self._prompt, self._root, self._child, self._sibling = (
             (7 * i * i + 11 * i + 3) % vocab_size for i in range(7)
         )
-        self._from_start = self._reference(self._child)
-        self._with_sibling = self._reference(self._sibling)[-1]
+        self._expected = self._read_from_start()
 
     def learn(self, attention: str | None) -> DecoderLayers | None:
         """The model's layers, if it can be run with `attention`; else None, and `problem`."""
         view = share(self._model, {}, attention)
-        prompt = torch.tensor([self._prompt], device=self._model.device)
+        runner = ModelView(view, supports_trees=attention is not None)
         try:
-            traces, _, cache = trace_layers(view, self._list_name, {"input_ids": prompt})
-            layers = learn_layers(view, self._list_name, traces)
-            runner = ModelView(view, supports_trees=attention is not None)
-            runner.prefill(cache, self._prompt)  # anew: trying out stubs wrote rows of its own
+            with TracedLayers(view, self._list_name) as traced:
+                cache = traced.new_cache(len(self._prompt))
+                runner.prefill(cache, self._prompt)
             self._require_same_logits(runner, cache)
+            cache.rewind(0)  # so that a layer's call can be repeated as it was
+            return learn_layers(view, self._list_name, traced.traces)
         except _FAILURES as error:
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
             return None
-        return layers
 
     def _require_same_logits(self, view: ModelView, cache: KVCache) -> None:
         """Certificate (b), for a tree or a chain behind a prefix; and no state but the cache's."""
         tokens = [self._root, self._child]
         paths: tuple[tuple[int, ...], ...] = ((0,), (0, 1))
-        expected = [*self._from_start[-2:]]
         if view.supports_trees:
             tokens, paths = [*tokens, self._sibling], (*paths, (0, 2))
-            expected.append(self._with_sibling)
-        self._compare(view.forward(cache, tokens, paths), torch.stack(expected))
-        again = view.forward(cache, tokens[:1], paths[:1])
-        self._compare(again, expected[0][None])
+        self._compare(view.forward(cache, tokens, paths), self._expected[: len(tokens)])
+        self._compare(view.forward(cache, tokens[:1], paths[:1]), self._expected[:1])
 
     def _compare(self, found: Tensor, expected: Tensor) -> None:
         tolerance = _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
@@ -178,9 +174,9 @@ class _Probe:
             raise UnsupportedModelError(f"logits differ by {difference:.3g}")
 
     @torch.inference_mode()
-    def _reference(self, last: int) -> Tensor:
-        """Logits of the prompt, the root and `last`, read in one pass by the model itself."""
-        token_ids = torch.tensor([[*self._prompt, self._root, last]], device=self._model.device)
-        view = share(self._model, {})
-        logits: Tensor = view(input_ids=token_ids, use_cache=False).logits[0]
-        return logits
+    def _read_from_start(self) -> Tensor:
+        """Logits after root, child and sibling, by the model itself in one pass without a cache."""
+        rows = [[*self._prompt, self._root, last] for last in (self._child, self._sibling)]
+        token_ids = torch.tensor(rows, device=self._model.device)
+        logits = share(self._model, {})(input_ids=token_ids, use_cache=False).logits
+        return torch.stack([logits[0, -2], logits[0, -1], logits[1, -1]])

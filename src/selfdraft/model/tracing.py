@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -43,43 +42,54 @@ class LayerTrace:
 class _WatchedCache(KVCache):
     """A cache that tells who writes to it."""
 
-    def __init__(self, num_layers: int, capacity: int, traces: list[LayerTrace]) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        capacity: int,
+        traces: list[LayerTrace],
+        running: list[tuple[int, str]],
+    ) -> None:
         super().__init__(num_layers, capacity)
         self._traces = traces
-        self.running: tuple[int, str] | None = None
+        self._running = running
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Note the child that is running, and write."""
         self._traces[layer_idx].writes_cache = True
-        if self.running is not None and self.running[0] == layer_idx:
-            self._traces[layer_idx].attention = self.running[1]
+        if self._running and self._running[-1][0] == layer_idx:
+            self._traces[layer_idx].attention = self._running[-1][1]
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
-def trace_layers(
-    view: PreTrainedModel, list_name: str, inputs: dict[str, Tensor]
-) -> tuple[list[LayerTrace], Tensor, KVCache]:
-    """Run `view`, a copy that may be changed, once: its layers' traces, its logits, its cache.
+class TracedLayers:
+    """Watches the decoder layers of `view`, a copy that may be changed, inside its block.
 
-    The cache of the traced calls stays at length 0, so a layer may be called again with the same
-    arguments.
+    `new_cache` gives the cache that the watched pass must use. Its calls can be repeated while the
+    cache's length is what it was when they were made.
     """
-    layers = list(view.get_submodule(list_name).children())
-    traces = [LayerTrace() for _ in layers]
-    num_tokens = inputs["input_ids"].shape[1]
-    cache = _WatchedCache(len(layers), num_tokens + 8, traces)
-    handles: list[RemovableHandle] = []
-    for index, (layer, trace) in enumerate(zip(layers, traces, strict=True)):
-        handles += _watch_layer(layer, trace)
-        for name, child in layer.named_children():
-            handles += _watch_child(child, (index, name), trace, cache)
-    with torch.inference_mode():
-        output = view(**inputs, past_key_values=cache, use_cache=True)
-    for handle in handles:
-        handle.remove()
-    return traces, output.logits[0], cache
+
+    def __init__(self, view: PreTrainedModel, list_name: str) -> None:
+        self._layers = list(view.get_submodule(list_name).children())
+        self._handles: list[RemovableHandle] = []
+        self._running: list[tuple[int, str]] = []
+        self.traces = [LayerTrace() for _ in self._layers]
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """A cache that notes who writes to it."""
+        return _WatchedCache(len(self._layers), capacity, self.traces, self._running)
+
+    def __enter__(self) -> "TracedLayers":
+        for index, (layer, trace) in enumerate(zip(self._layers, self.traces, strict=True)):
+            self._handles += _watch_layer(layer, trace)
+            for name, child in layer.named_children():
+                self._handles += _watch_child(child, (index, name), trace, self._running)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
 
 
 def _watch_layer(layer: nn.Module, trace: LayerTrace) -> list[RemovableHandle]:
@@ -96,13 +106,13 @@ def _watch_layer(layer: nn.Module, trace: LayerTrace) -> list[RemovableHandle]:
 
 
 def _watch_child(
-    child: nn.Module, place: tuple[int, str], trace: LayerTrace, cache: _WatchedCache
+    child: nn.Module, place: tuple[int, str], trace: LayerTrace, running: list[tuple[int, str]]
 ) -> list[RemovableHandle]:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache.running = place
+        running.append(place)
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        cache.running = None
+        running.pop()
         residual = _residual_argument(args, kwargs, trace.hidden)
         trace.calls.append(ChildCall(place[1], Returns.like(output), residual))
 
