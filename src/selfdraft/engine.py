@@ -1,7 +1,7 @@
 """The engine: text in, text out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Unpack
@@ -221,18 +221,33 @@ class Engine:
 
     def drafter(self, draft: Draft | None = None) -> Drafter:
         """The drafter for `draft`, by default the engine's own."""
+        config = self.resolve(draft)
+        if config is None:
+            return NoDrafter()
+        assert config.skip_set is not None
+        return SelfDrafter(self._draft_view(config.skip_set), config)
+
+    def resolve(self, draft: Draft | None = None) -> DraftConfig | None:
+        """What `draft` means for this model, its skip set included; None is plain decoding.
+
+        Raises:
+            ConfigError: there is no such draft.
+        """
         if draft is None:
             draft = self.draft
         if draft == "off":
-            return NoDrafter()
+            return None
         if draft in ("auto", "swift"):
             draft = DraftConfig()
         if not isinstance(draft, DraftConfig):
             raise ConfigError(f"draft is {draft!r}: give 'auto', 'swift', 'off' or a DraftConfig")
-        skip_set = draft.skip_set
-        if skip_set is None:
-            skip_set = self.target.uniform_skip_set(draft.skip_ratio)
-        return SelfDrafter(self._draft_view(skip_set), draft)
+        if not self.target.supports_trees:
+            draft = replace(draft, sibling_counts=())
+        if draft.skip_set is not None:
+            return draft
+        skip_set = self.target.uniform_skip_set(draft.skip_ratio)
+        # A draft that skips nothing costs as much as the target.
+        return replace(draft, skip_set=skip_set) if skip_set.num_skipped else None
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

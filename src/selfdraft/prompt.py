@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from selfdraft.errors import PromptError
@@ -75,7 +76,10 @@ def _encode_chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
         raise PromptError('a chat message lacks "role" or "content"')
     if tokenizer.chat_template is None:
         raise PromptError("the tokenizer has no chat template: give the prompt as text")
-    token_ids = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
-    )
+    try:
+        token_ids = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], add_generation_prompt=True, return_dict=False
+        )
+    except TemplateError as error:  # a template may refuse roles, or their order
+        raise PromptError(f"the model's chat template refuses the messages: {error}") from error
     return cast(list[int], token_ids)

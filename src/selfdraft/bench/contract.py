@@ -75,10 +75,10 @@ class Contract:
     @classmethod
     def for_engine(cls, engine: Engine) -> "Contract":
         """The contract's clause for this engine's device and dtype."""
-        device, dtype = engine.target.device.type, engine.target.dtype
-        if device == "cpu" and dtype == torch.bfloat16:
+        if engine.target.is_bit_exact:
             return cls("L2: bit-identical logits with and without speculation", True)
-        if device == "cpu" and dtype != torch.float16:
+        is_precise = engine.target.dtype in (torch.float32, torch.float64)
+        if engine.target.device.type == "cpu" and is_precise:
             return cls("L1: token-identical to transformers' generate", False)
         return cls("L4: identical up to floating-point near-ties", False)
 
@@ -98,7 +98,8 @@ class Contract:
 def check_drafts(engine: Engine) -> dict[str, Draft]:
     """Drafts that stress every part of the machinery, by name."""
     everything = engine.target.layers.eligible
-    few = SkipSet(everything[1::7], everything[::7])
+    alone = engine.target.layers.eligible_alone
+    few = SkipSet(alone[1::7], alone[::7])
     return {
         "swift": "swift",
         "chain of 4": DraftConfig.chain(4, skip_set=few),

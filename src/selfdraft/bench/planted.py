@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from selfdraft.model.discovery import find_layer_list
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.model.sublayers import find_decoder_layers
 
 _OUTPUT_PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
 
@@ -34,7 +34,7 @@ def plant(model: PreTrainedModel, seed: int = 0) -> PlantedTarget:
     token, so that every output has the length that is asked for.
     """
     planted = copy.deepcopy(model)
-    list_name = find_decoder_layers(planted).list_name
+    list_name = find_layer_list(planted)
     real = list(planted.get_submodule(list_name).children())
     generator = random.Random(seed)
     layers: list[nn.Module] = []

@@ -11,19 +11,15 @@ if TYPE_CHECKING:
 
 def skip_set_of(engine: "Engine", draft: "Draft") -> SkipSet | None:
     """The sublayers that `draft` skips on this engine's model; None for plain decoding."""
-    if draft == "off":
-        return None
-    config = draft if isinstance(draft, DraftConfig) else DraftConfig()
-    if config.skip_set is not None:
-        return config.skip_set
-    return engine.target.uniform_skip_set(config.skip_ratio)
+    config = engine.resolve(draft)
+    return None if config is None else config.skip_set
 
 
 def describe(engine: "Engine", draft: "Draft") -> str:
     """For example `swift: skips 13 attention + 13 MLP of 56 sublayers`."""
     skip_set = skip_set_of(engine, draft)
     if skip_set is None:
-        return "off: plain decoding"
+        return "off: plain decoding" if draft == "off" else "plain decoding: nothing to skip"
     is_given = isinstance(draft, DraftConfig) and draft.skip_set is not None
     num_eligible = 2 * len(engine.target.layers.eligible)
     return (

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from selfdraft.cli.draft_plan import skip_set_of
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.model.sublayers import ATTENTION, MLP
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,11 +17,10 @@ class WeightBytes:
     """Where the bytes of a model are; weights used in two places are counted once."""
 
     attention: int
-    """Attention with the norms in front of it."""
     mlp: int
-    """MLPs with the norms in front of them."""
     embeddings_and_head: int
     other: int
+    """Norms, above all."""
 
     @property
     def total(self) -> int:
@@ -82,12 +80,17 @@ def report_on(engine: "Engine", name: str) -> ModelReport:
 
 def _weight_bytes(engine: "Engine") -> WeightBytes:
     model = engine.target.model
-    layers = list(model.get_submodule(engine.target.layers.list_name).children())
-    attention = _num_bytes(*(layer.get_submodule(n) for layer in layers for n in ATTENTION))
-    mlp = _num_bytes(*(layer.get_submodule(n) for layer in layers for n in MLP))
-    embeddings_and_head = _num_bytes(model.get_input_embeddings(), model.get_output_embeddings())
-    known = attention + mlp + embeddings_and_head
-    return WeightBytes(attention, mlp, embeddings_and_head, other=_num_bytes(model) - known)
+    modules = list(model.get_submodule(engine.target.layers.list_name).children())
+    attention, mlp = [], []
+    for module, layer in zip(modules, engine.target.layers.layers, strict=True):
+        if layer.attention_name is not None:
+            attention.append(module.get_submodule(layer.attention_name))
+        mlp += [module.get_submodule(name) for name in layer.mlp_names]
+    ends = _num_bytes(model.get_input_embeddings(), model.get_output_embeddings())
+    known = _num_bytes(*attention) + _num_bytes(*mlp) + ends
+    return WeightBytes(
+        _num_bytes(*attention), _num_bytes(*mlp), ends, other=_num_bytes(model) - known
+    )
 
 
 def _num_bytes(*modules: "nn.Module") -> int:

@@ -9,24 +9,76 @@ the same keys, so no mask is needed, and the keys are read once per group instea
 
 On devices with one launch per call (GPUs) this would be slow and would not buy exact bits, so
 there the rows share one call with a mask, and the contract is L4.
+
+Which keys a layer sees at all (sliding windows, chunks) is the model's own business: it describes
+its mask to transformers as a function, which `Visibility` evaluates where it is needed. What
+`scaled_dot_product_attention` cannot compute (soft-capping, sinks) is left to the model's own
+eager attention, row by row as well.
 """
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
 
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.shapes import Keys, Queries, Values
 
 IMPLEMENTATION = "selfdraft"
-"""The name under which transformers finds `path_attention`."""
+"""The name under which transformers finds `path_attention` and `Visibility`."""
 
-# Arguments that a model passes to change what attention computes; each would be ignored silently.
-_UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")
+# What a model passes when its attention is more than softmax(q k) v.
+_BEYOND_SDPA = ("softcap", "s_aux", "position_bias")
+
+RowAttention = Callable[[Queries, Keys, Values], Tensor]
+"""One row's attention on contiguous keys; the result is `[1, 1, heads, dim]`."""
+
+
+class Visibility:
+    """A model's description of which earlier positions a position may see.
+
+    transformers asks for it where it would ask for a mask, and hands it to `path_attention`.
+    """
+
+    def __init__(self, **description: Any) -> None:
+        self._description = description
+
+    def sdpa_mask(self) -> Tensor | None:
+        """The boolean mask of a prefill; None if plain causal attention will do."""
+        return sdpa_mask(**self._description)
+
+    def eager_mask(self) -> Tensor | None:
+        """The additive mask of a prefill."""
+        return eager_mask(**self._description)
+
+    @cached_property
+    def first_keys(self) -> tuple[int, ...]:
+        """For each position from the first new row's on: the first key that it may see.
+
+        Raises:
+            UnsupportedModelError: what it may see is not a stretch that ends with itself.
+        """
+        visible = sdpa_mask(**self._description | {"allow_is_causal_skip": False})
+        assert visible is not None
+        rows = visible[0, 0]
+        num_visible = rows.sum(dim=-1)
+        ends = self._description["q_offset"] + torch.arange(1, len(rows) + 1, device=rows.device)
+        starts = ends - num_visible
+        keys = torch.arange(rows.shape[-1], device=rows.device)
+        stretch = (keys >= starts[:, None]) & (keys < ends[:, None])
+        if not torch.equal(rows, stretch):
+            raise UnsupportedModelError(
+                "this model's attention mask is not a window that ends at the token itself"
+            )
+        return tuple(starts.tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +92,16 @@ class RowPaths:
     paths: tuple[tuple[int, ...], ...]
     rowwise: bool
 
-    def mask(self, prefix_length: int, device: torch.device) -> Tensor:
+    def mask(self, prefix_length: int, starts: tuple[int, ...], device: torch.device) -> Tensor:
         """Boolean mask `[1, 1, rows, prefix_length + rows]`: True where a row may look."""
         num_rows = len(self.paths)
         visible = torch.zeros(num_rows, prefix_length + num_rows, dtype=torch.bool)
-        visible[:, :prefix_length] = True
         for row, path in enumerate(self.paths):
-            visible[row, [prefix_length + offset for offset in path]] = True
+            start = starts[len(path) - 1]
+            visible[row, start:prefix_length] = True
+            visible[
+                row, [prefix_length + p for d, p in enumerate(path) if prefix_length + d >= start]
+            ] = True
         return visible[None, None].to(device)
 
 
@@ -55,32 +110,73 @@ def path_attention(
     query: Queries,
     key: Keys,
     value: Values,
-    attention_mask: Tensor | None,
+    attention_mask: Visibility | None,
     scaling: float | None = None,
     row_paths: RowPaths | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it; the result has shape `[1, new_rows, heads, dim]`.
 
-    Without `row_paths` this is the prefill of an empty cache: plain causal attention.
-
-    Raises:
-        UnsupportedModelError: the model asks for a kind of attention that this does not compute.
+    Without `row_paths` this is the prefill of an empty cache.
     """
-    unsupported = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
-    if unsupported:
-        raise UnsupportedModelError(
-            f"{type(module).__name__} uses {', '.join(unsupported)}, which selfdraft does not "
-            "support yet: use model.generate() of transformers"
-        )
+    special = {name: kwargs[name] for name in _BEYOND_SDPA if kwargs.get(name) is not None}
     if row_paths is None:
-        assert query.shape[2] == key.shape[2], "prefill starts from an empty cache"
-        return sdpa_attention_forward(module, query, key, value, None, scaling=scaling)
+        return _prefill(module, query, key, value, attention_mask, scaling, special), None
     prefix_length = key.shape[2] - query.shape[2]
+    starts = (0,) * query.shape[2] if attention_mask is None else attention_mask.first_keys
     if not row_paths.rowwise:
-        mask = row_paths.mask(prefix_length, query.device)
+        mask = row_paths.mask(prefix_length, starts, query.device)
+        if special:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(
+                ~mask, torch.finfo(query.dtype).min
+            )
+            return _eager(module)(module, query, key, value, mask, scaling=scaling, **special)[
+                0
+            ], None
         return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)
-    return _attend_by_row(query, key, value, prefix_length, row_paths.paths, scaling), None
+
+    def attend(row: Queries, keys: Keys, values: Values) -> Tensor:
+        if special:
+            attended, _ = _eager(module)(
+                module, row, keys, values, None, scaling=scaling, **special
+            )
+            return attended
+        grouped = row.reshape(1, keys.shape[1], -1, row.shape[-1])
+        attended = scaled_dot_product_attention(grouped, keys, values, scale=scaling)
+        return attended.reshape(1, 1, row.shape[1], -1)
+
+    return _attend_by_row(query, key, value, prefix_length, starts, row_paths.paths, attend), None
+
+
+def _prefill(
+    module: torch.nn.Module,
+    query: Queries,
+    key: Keys,
+    value: Values,
+    visibility: Visibility | None,
+    scaling: float | None,
+    special: dict[str, Any],
+) -> Tensor:
+    assert query.shape[2] == key.shape[2], "prefill starts from an empty cache"
+    if special:
+        mask = None if visibility is None else visibility.eager_mask()
+        attended: Tensor = _eager(module)(
+            module, query, key, value, mask, scaling=scaling, **special
+        )[0]
+        return attended
+    mask = None if visibility is None else visibility.sdpa_mask()
+    return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)[0]
+
+
+def _eager(module: torch.nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The eager attention that stands beside the module in its model's code."""
+    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if function is None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} needs more than plain attention, and its code has no "
+            "eager_attention_forward to compute it with"
+        )
+    return function  # type: ignore[no-any-return]
 
 
 def _attend_by_row(
@@ -88,21 +184,19 @@ def _attend_by_row(
     key: Keys,
     value: Values,
     prefix_length: int,
+    starts: tuple[int, ...],
     paths: tuple[tuple[int, ...], ...],
-    scaling: float | None,
+    attend: RowAttention,
 ) -> Tensor:
-    _, num_heads, num_rows, _ = query.shape
-    num_groups = key.shape[1]
-    by_row = query.transpose(1, 2).reshape(num_rows, num_groups, num_heads // num_groups, -1)
+    _, num_heads, num_rows, head_dim = query.shape
+    by_row = query.transpose(1, 2).contiguous()
     attended = query.new_zeros(1, num_rows, num_heads, value.shape[3])
     slots = _PathSlots(key, value, prefix_length)
     for row, path in enumerate(paths):
         slots.arrange(path)
-        end = prefix_length + len(path)
-        one_row = scaled_dot_product_attention(
-            by_row[None, row], key[:, :, :end], value[:, :, :end], scale=scaling
-        )
-        attended[0, row] = one_row.reshape(num_heads, -1)
+        start, end = starts[len(path) - 1], prefix_length + len(path)
+        one_row = by_row[:, row].view(1, num_heads, 1, head_dim)
+        attended[:, row : row + 1] = attend(one_row, key[:, :, start:end], value[:, :, start:end])
     slots.restore()
     return attended
 
@@ -136,3 +230,4 @@ class _PathSlots:
 
 
 AttentionInterface.register(IMPLEMENTATION, path_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, Visibility)

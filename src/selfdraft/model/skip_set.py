@@ -84,18 +84,6 @@ class SkipSet:
         """The document that `from_json` reads."""
         return json.dumps({"attention": list(self.attention), "mlp": list(self.mlp)})
 
-    def require_within(self, eligible_layers: Iterable[int]) -> None:
-        """Raise `SkipSetError` if a named layer is not one of `eligible_layers`."""
-        eligible = set(eligible_layers)
-        for kind, layers in (("attention", self.attention), ("mlp", self.mlp)):
-            wrong = sorted(set(layers) - eligible)
-            if wrong:
-                may = f"{min(eligible)} to {max(eligible)}" if eligible else "none"
-                raise SkipSetError(
-                    f"skip set names {kind} of layer {', '.join(map(str, wrong))}, which may not "
-                    f"be skipped (the first and the last layer always run): allowed are {may}"
-                )
-
 
 def _layer_indices(kind: str, layers: object) -> tuple[int, ...]:
     if not isinstance(layers, Iterable) or isinstance(layers, str):

@@ -1,81 +1,86 @@
-"""Where a model's decoder layers are, and which sublayers of them a draft may skip.
+"""What a draft may skip in a model, as it was learned from the model itself.
 
-So far one kind of layer is known: the plain one of Llama and most of its successors,
-`input_layernorm, self_attn, post_attention_layernorm, mlp`, where each sublayer adds its result
-to the residual stream. Everything else in the package asks this module and knows no names.
+`discovery` finds the decoder layers and certifies how each sublayer is skipped; here is what it
+writes down, and everything else in the package reads. No module names are known in advance.
 """
 
 from dataclasses import dataclass
 
-from torch import nn
-from transformers import PreTrainedModel
+from selfdraft.errors import SkipSetError
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.stubs import Returns, Stub
 
-from selfdraft.errors import UnsupportedModelError
 
-ATTENTION = ("input_layernorm", "self_attn")
-MLP = ("post_attention_layernorm", "mlp")
+@dataclass(frozen=True, slots=True)
+class Sublayer:
+    """How to skip one sublayer: a stub for each of these modules, by name within the layer."""
+
+    stubs: dict[str, Stub]
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """One decoder layer. A sublayer that may not be skipped is None, and `reason` says why."""
+
+    returns: Returns
+    attention_name: str | None = None
+    """The child module that is the attention, if one is."""
+    mlp_names: tuple[str, ...] = ()
+    """The child modules that make up the MLP."""
+    attention: Sublayer | None = None
+    mlp: Sublayer | None = None
+    is_skippable_whole: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderLayers:
-    """A model's decoder layers.
-
-    `list_name` is the dotted name of the module list. `eligible` are the indices of the layers
-    whose sublayers may be skipped; `reasons` says of every other layer why not.
-    """
+    """A model's decoder layers; `list_name` is the dotted name of the list that holds them."""
 
     list_name: str
-    num_layers: int
-    eligible: tuple[int, ...]
-    reasons: dict[int, str]
+    layers: tuple[DecoderLayer, ...]
 
+    @property
+    def num_layers(self) -> int:
+        """Decoder layers in all."""
+        return len(self.layers)
 
-def find_decoder_layers(model: PreTrainedModel) -> DecoderLayers:
-    """Find the decoder layers of `model`.
+    @property
+    def eligible(self) -> tuple[int, ...]:
+        """Layers that may be skipped whole."""
+        return tuple(i for i, layer in enumerate(self.layers) if layer.is_skippable_whole)
 
-    Raises:
-        UnsupportedModelError: it is not a decoder-only model of plain layers.
-    """
-    _require_decoder_only(model)
-    list_name, layers = _longest_layer_list(model)
-    for index, layer in enumerate(layers):
-        _require_plain(f"{list_name}.{index}", layer)
-    last = len(layers) - 1
-    return DecoderLayers(
-        list_name=list_name,
-        num_layers=len(layers),
-        eligible=tuple(range(1, last)),
-        reasons={0: "the first layer always runs", last: "the last layer always runs"},
-    )
+    @property
+    def eligible_alone(self) -> tuple[int, ...]:
+        """Layers whose attention and whose MLP may each be skipped without the other."""
+        layers = self.layers
+        return tuple(i for i in self.eligible if layers[i].attention and layers[i].mlp)
 
+    def require_skippable(self, skip_set: SkipSet) -> None:
+        """Raise `SkipSetError` if `skip_set` names something that always runs."""
+        whole = set(skip_set.attention) & set(skip_set.mlp)
+        for kind, indices in (("attention", skip_set.attention), ("mlp", skip_set.mlp)):
+            for index in indices:
+                if not self._may_skip(kind, index, whole):
+                    raise SkipSetError(
+                        f"skip set names {kind} of layer {index}, which may not be skipped: "
+                        f"{self._why_not(index)}"
+                    )
 
-def _require_decoder_only(model: PreTrainedModel) -> None:
-    name = type(model).__name__
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(f"{name} is an encoder-decoder model: give a decoder-only one")
-    if model.get_output_embeddings() is None:
-        raise UnsupportedModelError(
-            f"{name} has no language-modelling head: load it with AutoModelForCausalLM"
-        )
-    if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModelError(
-            f"{name} computes attention by itself instead of through transformers' attention "
-            "interface, which selfdraft needs to check a tree of tokens in one pass"
-        )
+    def _may_skip(self, kind: str, index: int, whole: set[int]) -> bool:
+        if index >= self.num_layers:
+            return False
+        layer = self.layers[index]
+        if index in whole:
+            return layer.is_skippable_whole
+        return (layer.attention if kind == "attention" else layer.mlp) is not None
 
+    def _why_not(self, index: int) -> str:
+        if index >= self.num_layers:
+            return f"the model has the layers 0 to {self.num_layers - 1}"
+        return self.layers[index].reason or "it always runs"
 
-def _longest_layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
-    if not lists:
-        raise UnsupportedModelError(f"{type(model).__name__} has no list of decoder layers")
-    return max(lists, key=lambda item: len(item[1]))
-
-
-def _require_plain(name: str, layer: nn.Module) -> None:
-    expected = {*ATTENTION, *MLP}
-    present = {child for child, module in layer.named_children() if list(module.parameters())}
-    if present != expected:
-        raise UnsupportedModelError(
-            f"{name} ({type(layer).__name__}) has the parts {', '.join(sorted(present))}; so far "
-            f"selfdraft knows layers of {', '.join(sorted(expected))} (Llama, Mistral, Qwen2, ...)"
-        )
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why something of a layer may not be skipped, for each layer of which that is so."""
+        return {i: layer.reason for i, layer in enumerate(self.layers) if layer.reason}

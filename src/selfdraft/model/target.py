@@ -1,21 +1,62 @@
 """The target: the user's model, which alone decides the text."""
 
-import torch
-from transformers import PreTrainedModel
+import inspect
 
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import get_layer_types_and_kwargs
+
+from selfdraft.errors import UnsupportedModelError
+from selfdraft.model.attention import IMPLEMENTATION
+from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
 from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.model.sublayers import find_decoder_layers
+from selfdraft.model.stubs import StubModule
+from selfdraft.model.sublayers import DecoderLayers
+from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
+
+# What a cache of keys and values can roll back; everything else has a state that moves on.
+_ROLLED_BACK = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
+
+# Two ways to compute the same logits may differ by this share of the largest one.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+_LOW_PRECISION_TOLERANCE = 0.1
+
+# A model that is run in a way it was not written for fails with one of these.
+_FAILURES = (
+    TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, AssertionError,
+    UnsupportedModelError,
+)  # fmt: skip
 
 
 class Target(ModelView):
     """The full model, and the source of drafts of it."""
 
     def __init__(self, model: PreTrainedModel) -> None:
+        """Learn the model's structure and certify that it is computed rightly.
+
+        Raises:
+            UnsupportedModelError: the model cannot be decoded speculatively without risk.
+        """
+        _require_decoder_only(model)
         self.model = model
-        self.layers = find_decoder_layers(model)
-        super().__init__(model, self.layers, SkipSet())
+        list_name = find_layer_list(model)
+        probe = _Probe(model, list_name)
+        layers = probe.learn(IMPLEMENTATION)
+        supports_trees = layers is not None
+        if layers is None:
+            layers = probe.learn(None)
+        if layers is None:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} gives other logits when it continues from a cache than "
+                f"from the start ({probe.problem}): use model.generate() of transformers"
+            )
+        self.layers: DecoderLayers = layers
+        self._attention = IMPLEMENTATION if supports_trees else None
+        super().__init__(share(model, {}, self._attention), supports_trees=supports_trees)
 
     @property
     def device(self) -> torch.device:
@@ -56,8 +97,86 @@ class Target(ModelView):
         Raises:
             SkipSetError: the set names a sublayer that may not be skipped.
         """
-        return ModelView(self.model, self.layers, skip_set)
+        self.layers.require_skippable(skip_set)
+        stubs = layer_stubs(self.layers, set(skip_set.attention), set(skip_set.mlp))
+        substitutes = {self.model.get_submodule(n): StubModule(s) for n, s in stubs.items()}
+        module = share(self.model, substitutes, self._attention)
+        return ModelView(module, supports_trees=self.supports_trees)
 
     def uniform_skip_set(self, skip_ratio: float) -> SkipSet:
         """The evenly spread skip set of this model at `skip_ratio`."""
         return SkipSet.uniform(self.layers.eligible, skip_ratio)
+
+
+def _require_decoder_only(model: PreTrainedModel) -> None:
+    name = type(model).__name__
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(f"{name} is an encoder-decoder model: give a decoder-only one")
+    if model.get_output_embeddings() is None:
+        raise UnsupportedModelError(
+            f"{name} has no language-modelling head: load it with AutoModelForCausalLM"
+        )
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedModelError(
+            f"{name} keeps a recurrent state instead of keys and values, which cannot be rolled "
+            "back: use model.generate() of transformers"
+        )
+    layer_types, _ = get_layer_types_and_kwargs(model.config)
+    for index, layer_type in enumerate(layer_types):
+        if layer_type not in _ROLLED_BACK:
+            raise UnsupportedModelError(
+                f"layer {index} of {name} is of type {layer_type}, whose state cannot be rolled "
+                "back: use model.generate() of transformers"
+            )
+
+
+class _Probe:
+    """Runs a model on a few tokens, from the start and in steps, and compares."""
+
+    def __init__(self, model: PreTrainedModel, list_name: str) -> None:
+        self._model = model
+        self._list_name = list_name
+        self.problem = ""
+        vocab_size = model.get_output_embeddings().weight.shape[0]
+        *self._prompt, self._root, self._child, self._sibling = (
+            (7 * i * i + 11 * i + 3) % vocab_size for i in range(7)
+        )
+        self._expected = self._read_from_start()
+
+    def learn(self, attention: str | None) -> DecoderLayers | None:
+        """The model's layers, if it can be run with `attention`; else None, and `problem`."""
+        view = share(self._model, {}, attention)
+        runner = ModelView(view, supports_trees=attention is not None)
+        try:
+            with TracedLayers(view, self._list_name) as traced:
+                cache = traced.new_cache(len(self._prompt))
+                runner.prefill(cache, self._prompt)
+            self._require_same_logits(runner, cache)
+            cache.rewind(0)  # so that a layer's call can be repeated as it was
+            return learn_layers(view, self._list_name, traced.traces)
+        except _FAILURES as error:
+            self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
+            return None
+
+    def _require_same_logits(self, view: ModelView, cache: KVCache) -> None:
+        """Certificate (b), for a tree or a chain behind a prefix; and no state but the cache's."""
+        tokens = [self._root, self._child]
+        paths: tuple[tuple[int, ...], ...] = ((0,), (0, 1))
+        if view.supports_trees:
+            tokens, paths = [*tokens, self._sibling], (*paths, (0, 2))
+        self._compare(view.forward(cache, tokens, paths), self._expected[: len(tokens)])
+        self._compare(view.forward(cache, tokens[:1], paths[:1]), self._expected[:1])
+
+    def _compare(self, found: Tensor, expected: Tensor) -> None:
+        tolerance = _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
+        difference = float((found.double() - expected.double()).abs().max())
+        if not difference <= tolerance * float(expected.abs().max()):
+            raise UnsupportedModelError(f"logits differ by {difference:.3g}")
+
+    @torch.inference_mode()
+    def _read_from_start(self) -> Tensor:
+        """Logits after root, child and sibling, by the model itself in one pass without a cache."""
+        rows = [[*self._prompt, self._root, last] for last in (self._child, self._sibling)]
+        token_ids = torch.tensor(rows, device=self._model.device)
+        logits = share(self._model, {})(input_ids=token_ids, use_cache=False).logits
+        return torch.stack([logits[0, -2], logits[0, -1], logits[1, -1]])
