@@ -24,4 +24,6 @@ Choices = Int[Tensor, " nodes"]
 
 Keys = Float[Tensor, "1 kv_heads rows key_dim"]
 Values = Float[Tensor, "1 kv_heads rows value_dim"]
+NewKeys = Float[Tensor, "1 kv_heads new_rows key_dim"]
+NewValues = Float[Tensor, "1 kv_heads new_rows value_dim"]
 Queries = Float[Tensor, "1 heads new_rows key_dim"]

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from source_tree import PACKAGE, module_name, source_files
 
 LAYERS = (
@@ -29,7 +28,13 @@ MODELLING = (
     "transformers.modeling_",
     "transformers.modeling_utils",
 )
-MODELLING_NAMES = {"AttentionInterface", "Cache", "DynamicCache", "StaticCache", "AttentionMaskInterface"}
+MODELLING_NAMES = {
+    "AttentionInterface",
+    "Cache",
+    "DynamicCache",
+    "StaticCache",
+    "AttentionMaskInterface",
+}
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, str]]:
@@ -44,7 +49,7 @@ def imports_of(path: Path) -> Iterator[tuple[str, str]]:
 
 def part_of(module: str) -> str:
     """The part of our package that `module` belongs to: the second part of its name."""
-    return (module.split(".") + [""])[1]
+    return ([*module.split("."), ""])[1]
 
 
 def target_part(module: str, name: str) -> str:

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from decoding_runs import decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import DRAFTS, EVERYTHING, make_prompt, tiny_engine, tiny_model
 from torch import Tensor
 from transformers import MixtralConfig
+from tree_strategies import parent_lists
 
-from decoding_runs import decode
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.model.target import Target
-from tiny_models import DRAFTS, EVERYTHING, make_prompt, tiny_engine, tiny_model
-from tree_strategies import parent_lists
 
 MANY_SIBLINGS = DraftConfig(
     skip_set=EVERYTHING, stop_confidence=0.0, max_draft_steps=3, sibling_counts=((1.0, 20),)
@@ -49,6 +49,20 @@ def test_at_any_prompt_length(length: int) -> None:
 def test_in_other_families(family: str) -> None:
     """Guards against bits that hold only without biases."""
     assert_same_bits(tiny_engine(family, torch.bfloat16), make_prompt(9), DRAFTS["wide tree"])
+
+
+@pytest.mark.parametrize("window", [3, 8])
+def test_in_a_sliding_window(window: int) -> None:
+    """Guards against windows whose first key depends on the shape of the tree."""
+    engine = Engine(tiny_model("mistral", dtype=torch.bfloat16, sliding_window=window))
+    assert_same_bits(engine, make_prompt(12), DRAFTS["wide tree"])
+    assert_tree_has_bits_of_its_paths(engine.target, make_prompt(12), BUSHY)
+
+
+def test_where_one_row_has_other_bits() -> None:
+    """Guards against one-row passes: in products this long their bits differ from many rows'."""
+    engine = Engine(tiny_model(dtype=torch.bfloat16, intermediate_size=3072))
+    assert_same_bits(engine, make_prompt(9), DRAFTS["wide tree"])
 
 
 def test_sampling_keeps_the_bits() -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from decoding_runs import decode
+from tiny_models import make_prompt, transformers_greedy
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from decoding_runs import decode
 from selfdraft import DraftConfig, Engine
 from selfdraft.errors import UnsupportedModelError
-from tiny_models import make_prompt, transformers_greedy
 
 SIZES = {
     "vocab_size": 96,
@@ -41,12 +41,15 @@ FAMILIES: dict[str, dict[str, object]] = {
     "doge": {},
     "ernie4_5": {"head_dim": 32},
     "gemma": {"head_dim": 32},
-    "gemma2": {"head_dim": 32},
+    "gemma2": {"head_dim": 32, "sliding_window": 4},
+    "gemma3_text": {"head_dim": 32, "sliding_window": 4},
     "glm": {"head_dim": 32},
+    "gpt2": {},
     "gpt_neox": {},
+    "gpt_oss": {"head_dim": 32, "sliding_window": 4, "num_local_experts": 4},
     "granite": {},
-    "helium": {},
     "minimax": {"head_dim": 32},
+    "lfm2": {},
     "mistral": {"sliding_window": 4},
     "mixtral": {"num_local_experts": 4, "sliding_window": None},
     "nemotron": {},
@@ -80,7 +83,8 @@ def make_model(name: str) -> PreTrainedModel:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_refused_or_exact(name: str) -> None:
     """Guards against a model whose layers look plain and are not: it must not be decoded wrongly,
-    and it must not fail in the first request, far from where it was accepted."""
+    and it must not fail in the first request, far from where it was accepted.
+    """
     model = make_model(name)
     prompt = make_prompt(10)
     expected = transformers_greedy(model, prompt, 16)

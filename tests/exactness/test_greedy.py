@@ -1,13 +1,12 @@
 """Contract L1: in float32 and float64 greedy output is transformers' own, token for token."""
 
+import functools
+
 import pytest
 import torch
+from decoding_runs import decode
 from hypothesis import given
 from hypothesis import strategies as st
-
-from decoding_runs import decode
-from selfdraft import DraftConfig, Engine, SkipSet
-from selfdraft.errors import UnsupportedModelError
 from tiny_models import (
     DRAFTS,
     ELIGIBLE,
@@ -17,6 +16,9 @@ from tiny_models import (
     tiny_model,
     transformers_greedy,
 )
+
+from selfdraft import DraftConfig, Engine, SkipSet
+from selfdraft.errors import UnsupportedModelError
 
 NUM_TOKENS = 16
 EOS = (7, 21, 33, 52, 70, 88)
@@ -66,6 +68,24 @@ def test_end_token_ends_the_output_where_transformers_ends_it(name: str, seed: i
     assert run.state.finish_reason == ("eos" if expected[-1] in EOS else "length")
 
 
+@pytest.mark.parametrize("window", [2, 3, 8])
+@pytest.mark.parametrize("name", ["chain", "wide tree", "off"])
+def test_sliding_window(name: str, window: int) -> None:
+    """Guards against a window that counts rows of the cache where it should count positions: on a
+    tree the two differ, and a window may begin among the tree's own rows.
+    """
+    engine = sliding_engine(window)
+    prompt = make_prompt(12)
+    expected = transformers_greedy(engine.target.model, prompt, NUM_TOKENS)
+    run = decode(engine, prompt, DRAFTS.get(name, name), max_new_tokens=NUM_TOKENS)
+    assert run.sink.token_ids == expected
+
+
+@functools.cache
+def sliding_engine(window: int) -> Engine:
+    return Engine(tiny_model("mistral", sliding_window=window))
+
+
 def test_the_end_tokens_of_these_tests_do_end_outputs_early() -> None:
     """Guards against the test above checking nothing because no output meets an end token."""
     lengths = [
@@ -78,7 +98,8 @@ def test_the_end_tokens_of_these_tests_do_end_outputs_early() -> None:
 
 def test_rope_that_depends_on_the_length_of_the_sequence() -> None:
     """Guards against LongRoPE, whose angles change where the sequence grows past a length: a tree
-    that reaches over that border must not change the angles of the rows before it."""
+    that reaches over that border must not change the angles of the rows before it.
+    """
     rope = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,
@@ -126,5 +147,3 @@ def test_any_draft_writes_the_same(draft: DraftConfig, prompt_length: int, ends:
     eos = EOS if ends else ()
     run = decode(tiny_engine(eos_token_ids=eos), prompt, draft, max_new_tokens=12)
     assert run.sink.token_ids == reference_output("llama", torch.float32, eos, prompt, 12)
-
-

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tiny_models import make_prompt, tiny_model
 
 from selfdraft import DraftConfig, Engine, SkipSet
-from tiny_models import make_prompt, tiny_model
 
 PLANTED = SkipSet((1, 3, 4), (1, 2, 3))
 
@@ -26,7 +26,8 @@ def test_perfect_draft_is_always_accepted(
     engine: Engine, num_steps: int, temperature: float
 ) -> None:
     """Guards against a skip that touches the wrong sublayer, an off-by-one in drafting, and noise
-    that drafter and target do not share: each would cost acceptance."""
+    that drafter and target do not share: each would cost acceptance.
+    """
     num_rounds = 4
     result = engine.generate(
         make_prompt(9),

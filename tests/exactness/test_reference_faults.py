@@ -4,11 +4,7 @@ import functools
 
 import pytest
 import torch
-from transformers import MistralConfig, Qwen2Config
-
 from decoding_runs import PlannedDrafter, Recorder, chain_after_root, decode, new_state
-from selfdraft import DraftConfig, Engine, SkipSet
-from selfdraft.decoding.loop import decode_round, prefill, speculate
 from tiny_models import (
     DRAFTS,
     EVERYTHING,
@@ -18,6 +14,10 @@ from tiny_models import (
     tiny_model,
     transformers_greedy,
 )
+from transformers import MistralConfig, Qwen2Config
+
+from selfdraft import DraftConfig, Engine, SkipSet
+from selfdraft.decoding.loop import decode_round, prefill, speculate
 
 PROMPT = make_prompt(7)
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-
 from decoding_runs import PlannedDrafter, Recorder, Run, chain_after_root, decode, new_state
+from tiny_models import DRAFTS, make_prompt, tiny_engine, tiny_model
+
 from selfdraft import Engine
 from selfdraft.decoding.loop import speculate
 from selfdraft.model.kv_cache import KVCache
-from tiny_models import DRAFTS, make_prompt, tiny_engine, tiny_model
 
 PROMPT = make_prompt(7)
 
@@ -43,7 +43,8 @@ def assert_cache_is_fresh(engine: Engine, run: Run) -> None:
 @pytest.mark.parametrize("name", ["chain", "wide tree", "attention skipped"])
 def test_cache_after_many_rounds(name: str, dtype: torch.dtype) -> None:
     """Guards against rejected rows that stay, accepted siblings' rows that are not moved, and
-    rows of the draft that are taken for the target's."""
+    rows of the draft that are taken for the target's.
+    """
     engine = tiny_engine(dtype=dtype)
     assert_cache_is_fresh(engine, decode(engine, PROMPT, DRAFTS[name], max_new_tokens=20))
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from decoding_runs import PlannedDrafter, Recorder, chain_after_root, decode, new_state
+from tiny_models import DRAFTS, TREE, make_prompt, tiny_engine, tiny_model
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
@@ -17,14 +19,12 @@ from transformers import (
     TopKLogitsWarper,
 )
 
-from decoding_runs import PlannedDrafter, Recorder, chain_after_root, decode, new_state
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.decoding.loop import Drafter, decode_round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.target import Target
-from tiny_models import DRAFTS, TREE, make_prompt, tiny_engine, tiny_model
 
 OPTIONS: list[dict[str, float]] = [
     {"temperature": 0.3},
@@ -51,8 +51,9 @@ def test_same_seed_same_tokens(options: dict[str, float]) -> None:
 def test_different_seeds_differ() -> None:
     """Guards against a seed that is ignored."""
     outputs = {
-        decode(tiny_engine(), make_prompt(9), TREE, max_new_tokens=8, temperature=1.0, seed=seed)
-        .sink.token_ids
+        decode(
+            tiny_engine(), make_prompt(9), TREE, max_new_tokens=8, temperature=1.0, seed=seed
+        ).sink.token_ids
         for seed in range(5)
     }
     assert len(outputs) == 5
@@ -216,8 +217,9 @@ def test_joint_law_of_two_tokens_through_the_real_drafter(laboratory: Laboratory
         skip_set=skip_set, stop_confidence=0.4, max_draft_steps=3, sibling_counts=((1.0, 2),)
     )
     pairs = Counter(
-        decode(laboratory.engine, PROMPT, draft, max_new_tokens=2, seed=seed, **WARPING)
-        .sink.token_ids
+        decode(
+            laboratory.engine, PROMPT, draft, max_new_tokens=2, seed=seed, **WARPING
+        ).sink.token_ids
         for seed in range(400)
     )
     first = laboratory.law_after(())

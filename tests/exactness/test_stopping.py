@@ -2,11 +2,7 @@
 
 import pytest
 import torch
-
 from decoding_runs import Script
-from selfdraft import DraftConfig, Engine
-from selfdraft.engine import Result
-from selfdraft.errors import PromptError
 from tiny_models import (
     DRAFTS,
     TREE,
@@ -17,6 +13,10 @@ from tiny_models import (
     tiny_model,
     transformers_greedy,
 )
+
+from selfdraft import DraftConfig, Engine
+from selfdraft.engine import Result
+from selfdraft.errors import PromptError
 
 PROMPT = "the "
 CHAINS = {"off": "off", **{f"chain of {k}": DraftConfig.chain(k) for k in (1, 2, 3, 8)}}
@@ -29,9 +29,7 @@ def write(
     engine = text_engine()
     script = Script(len(engine.tokenizer(PROMPT).input_ids), token_ids)
     options = {"max_new_tokens": len(token_ids), **options}
-    return engine.generate(
-        PROMPT, draft=draft, stop=stop, logits_processors=[script], **options
-    )
+    return engine.generate(PROMPT, draft=draft, stop=stop, logits_processors=[script], **options)
 
 
 def one_by_one(text: str) -> list[int]:
@@ -58,7 +56,8 @@ def test_stop_string(
     text: str, stop: str | list[str], shown: str, num_tokens: int | None, draft: DraftConfig
 ) -> None:
     """Guards against stop strings missed where tokens or rounds meet, at the start of the output,
-    where two overlap, or after one that almost matched."""
+    where two overlap, or after one that almost matched.
+    """
     result = write(one_by_one(text), draft, stop)
     assert result.text == shown
     assert result.finish_reason == ("length" if num_tokens is None else "stop")
@@ -103,9 +102,7 @@ def test_end_token_before_a_stop_string_could_complete(draft: DraftConfig) -> No
 @pytest.mark.parametrize("name", ["tree", "nothing skipped"])
 def test_max_new_tokens_is_exact(name: str, num_tokens: int) -> None:
     """Guards against a round that writes more than was asked for."""
-    result = tiny_engine().generate(
-        make_prompt(5), draft=DRAFTS[name], max_new_tokens=num_tokens
-    )
+    result = tiny_engine().generate(make_prompt(5), draft=DRAFTS[name], max_new_tokens=num_tokens)
     assert len(result.token_ids) == num_tokens
     assert result.finish_reason == "length"
 

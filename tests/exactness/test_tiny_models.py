@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from decoding_runs import decode
 from tiny_models import DRAFTS, FAMILIES, PROMPT, tiny_engine
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
 from torch import Tensor
 from transformers import (
     DynamicCache,
@@ -23,7 +24,6 @@ from transformers.generation.streamers import BaseStreamer
 
 from selfdraft import DraftConfig, SkipSet, custom_generate
 from selfdraft.errors import ConfigError
-from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
 
 PROMPT = torch.tensor([make_prompt(6)])
 PERFECT = DraftConfig.chain(5, skip_set=SkipSet())
@@ -75,7 +75,8 @@ def test_same_as_greedy_generate(model: PreTrainedModel, draft: DraftConfig | st
 )
 def test_options_that_work(model: PreTrainedModel, options: dict[str, object]) -> None:
     """Guards against an option of `generate` that is accepted and does nothing, or misfires when
-    several nodes of a tree are processed at once."""
+    several nodes of a tree are processed at once.
+    """
     assert torch.equal(ours(model, **options), theirs(model, **options))
 
 
@@ -258,7 +259,8 @@ def test_unsupported_option_is_named(
     model: PreTrainedModel, name: str, options: dict[str, object]
 ) -> None:
     """Guards against an option that is accepted and makes the output wrong: among them processors
-    with a memory of their own, which a tree of tokens would confuse."""
+    with a memory of their own, which a tree of tokens would confuse.
+    """
     with pytest.raises(ConfigError, match=name):
         ours(model, **options)
 

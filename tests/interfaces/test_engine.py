@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
+from decoding_runs import Script
+from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
 from transformers import LlamaConfig, LlamaModel, T5Config, T5ForConditionalGeneration
 
 import selfdraft
-from decoding_runs import Script
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.errors import ConfigError, PromptError, SkipSetError, UnsupportedModelError
-from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
 
 MESSAGES = [{"role": "user", "content": "the thé"}]
 
@@ -86,7 +86,7 @@ def test_bytes_are_not_token_ids() -> None:
 
 
 def test_empty_prompt_is_called_empty() -> None:
-    """Guards against an empty list of ids being taken for an empty chat, which needs a tokenizer."""
+    """Guards against an empty list of ids taken for an empty chat, which needs a tokenizer."""
     with pytest.raises(PromptError, match="empty"):
         tiny_engine().generate([], max_new_tokens=2)
 
@@ -174,12 +174,6 @@ def test_unsupported_models() -> None:
         Engine(LlamaModel(LlamaConfig(**sizes, intermediate_size=32)))
     with pytest.raises(UnsupportedModelError, match="encoder-decoder"):
         Engine(T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=32, d_ff=32, d_kv=16)))
-
-
-def test_sliding_window_is_refused_when_loading() -> None:
-    """Guards against a model that is accepted, and refused only by its first request."""
-    with pytest.raises(UnsupportedModelError, match="sliding_window"):
-        Engine(tiny_model("mistral", sliding_window=8))
 
 
 def test_result_is_complete_and_plain() -> None:

@@ -4,10 +4,10 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from decoding_runs import Script
-from selfdraft import DraftConfig, Engine, Result
 from tiny_models import DRAFTS, TREE, byte_tokenizer, make_prompt, text_engine, tiny_engine
+
+from selfdraft import DraftConfig, Engine, Result
 
 TEXT = "thé 日本 €uro 👋🏽 the END"
 CHAINS = {"off": "off", "chain of 2": DraftConfig.chain(2), "chain of 7": DraftConfig.chain(7)}

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tiny_models import byte_tokenizer
 
 from selfdraft.errors import PromptError
 from selfdraft.prompt import encode_prompt, require_fits
-from tiny_models import byte_tokenizer
 
 
 def test_text_and_chat() -> None:

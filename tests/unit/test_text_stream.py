@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import byte_tokenizer
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from selfdraft.decoding.state import NewToken
 from selfdraft.text_stream import Detokenizer, StopStrings, TextSink
-from tiny_models import byte_tokenizer
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 
@@ -36,7 +36,8 @@ def test_pieces_of_any_tokens_add_up_to_decoding_them_at_once(token_ids: list[in
 
 def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
     """As Llama 2 and Mistral have it: a token carries the space before its word, and decoding
-    strips the very first one."""
+    strips the very first one.
+    """
     tokens = ["<end>", "<mark>", "\u2581the", "\u2581end", "s", "\u2581"]
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, []))
     tokenizer.decoder = decoders.Sequence(
@@ -52,7 +53,8 @@ def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
 )
 def test_words_keep_the_spaces_between_them(token_ids: list[int]) -> None:
     """Guards against a space that is stripped because decoding started in the middle: after a
-    special token, which shows no text, the next word would stick to the one before it."""
+    special token, which shows no text, the next word would stick to the one before it.
+    """
     tokenizer = sentencepiece_tokenizer()
     expected = tokenizer.decode(token_ids, skip_special_tokens=True)
     assert "".join(stream(tokenizer, token_ids)) == expected

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from selfdraft.shapes import Keys, Values
+from selfdraft.shapes import Keys, NewKeys, NewValues, Values
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class KVLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: Keys, value_states: Values, *args: object, **kwargs: object
+        self, key_states: NewKeys, value_states: NewValues, *args: object, **kwargs: object
     ) -> tuple[Keys, Values]:
         """Write new rows behind the sequence; views of all rows up to and including them."""
         if not self.is_initialized:

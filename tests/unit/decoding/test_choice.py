@@ -74,7 +74,7 @@ def test_greedy_takes_the_largest(logits: Tensor) -> None:
 
 
 def test_choice_is_the_largest_of_warped_logits_and_noise(logits: Tensor) -> None:
-    """Guards against noise of the wrong position: that of the node instead of the token after it."""
+    """Guards against noise of the wrong position: of the node instead of the token after it."""
     chooser = Chooser.from_config(RequestConfig(temperature=0.8, seed=11))
     noise = torch.stack([gumbel_noise(11, len(SEQUENCE) + len(tail), VOCAB) for tail in TAILS])
     expected = (logits / 0.8 + noise).argmax(dim=1)
@@ -141,6 +141,20 @@ def test_own_processors_see_each_nodes_prefix(logits: Tensor) -> None:
     assert recording.prefixes == [[*SEQUENCE, *tail] for tail in TAILS]
 
 
+class _InPlace(LogitsProcessor):
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores[:, ::2] = -torch.inf
+        return scores
+
+
+def test_processors_may_write_into_their_scores(logits: Tensor) -> None:
+    """Guards against log-probabilities of logits that a processor has overwritten."""
+    before = logits.clone()
+    chooser = Chooser.from_config(RequestConfig(), [_InPlace()])
+    assert all(token % 2 for token in chooser.choose(logits, SEQUENCE, TAILS).tolist())
+    assert torch.equal(logits, before)
+
+
 def test_low_precision_logits_are_warped_in_float32(logits: Tensor) -> None:
     """Guards against temperatures applied in bfloat16, where many logits become equal."""
     half = logits.bfloat16()
@@ -152,9 +166,11 @@ def test_a_token_that_may_not_be_chosen_never_is() -> None:
     """Guards against noise that lifts a forbidden token."""
     logits = torch.zeros(1, VOCAB)
     chosen = {
-        int(Chooser.from_config(RequestConfig(temperature=1.0, top_k=1, seed=seed)).choose(
-            logits + torch.arange(VOCAB), SEQUENCE, [()]
-        ))
+        int(
+            Chooser.from_config(RequestConfig(temperature=1.0, top_k=1, seed=seed)).choose(
+                logits + torch.arange(VOCAB), SEQUENCE, [()]
+            )
+        )
         for seed in range(50)
     }
     assert chosen == {VOCAB - 1}

@@ -1,12 +1,12 @@
 """The loop: rounds, their bookkeeping, and what a bad drafter can do."""
 
 import pytest
-
 from decoding_runs import PlannedDrafter, Recorder, decode, new_state
+from tiny_models import DRAFTS, make_prompt, tiny_engine
+
 from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
-from tiny_models import DRAFTS, make_prompt, tiny_engine
 
 PROMPT = make_prompt(5)
 

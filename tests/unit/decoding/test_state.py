@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from decoding_runs import Recorder
 from transformers import LogitsProcessorList
 
-from decoding_runs import Recorder
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.state import DecodingState, NewToken
 from selfdraft.model.kv_cache import KVCache

@@ -1,11 +1,13 @@
 """A token tree: its paths, and the walk that the target's choices take through it."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tree_strategies import parent_lists
 
 from selfdraft.decoding.token_tree import TokenTree
-from tree_strategies import parent_lists
 
 FORK = TokenTree(token_ids=(9, 1, 2, 3, 4, 5), parents=(-1, 0, 1, 0, 3, 3))
 
@@ -65,7 +67,7 @@ def test_follow_keeps_what_the_target_would_write(
     tree = TokenTree(tuple(token_ids), parents)
     path = tree.follow(choices)
     assert path in tree.paths
-    for parent, node in zip(path, path[1:], strict=False):
+    for parent, node in itertools.pairwise(path):
         assert token_ids[node] == choices[parent]
     wanted = choices[path[-1]]
     children = [node for node, parent in enumerate(parents) if parent == path[-1]]

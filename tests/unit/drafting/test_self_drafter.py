@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from decoding_runs import Recorder, new_state
+from tiny_models import make_prompt, tiny_engine
 from torch import Tensor
 
-from decoding_runs import Recorder, new_state
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.decoding.loop import prefill
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.drafting.no_drafter import NoDrafter
-from tiny_models import make_prompt, tiny_engine
 
 PROMPT = make_prompt(8)
 

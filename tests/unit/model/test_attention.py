@@ -2,18 +2,18 @@
 
 import pytest
 import torch
+from decoding_runs import decode
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import DRAFTS, make_prompt, tiny_model
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from tree_strategies import parent_lists
 
-from decoding_runs import decode
 from selfdraft import Engine
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import RowPaths, path_attention
-from tiny_models import DRAFTS, make_prompt, tiny_model
-from tree_strategies import parent_lists
 
 
 class _Module(nn.Module):
@@ -100,19 +100,22 @@ def test_prefill_is_causal() -> None:
     torch.testing.assert_close(attended, expected.transpose(1, 2))
 
 
-@pytest.mark.parametrize("name", ["sliding_window", "softcap", "s_aux", "position_bias"])
-def test_other_kinds_of_attention_are_refused(name: str) -> None:
-    """Guards against a window, a cap, a sink or a bias that is silently left out."""
-    with pytest.raises(UnsupportedModelError, match=name):
-        path_attention(_Module(), *make_states(2, 1), None, **{name: 4})
+@pytest.mark.parametrize("name", ["softcap", "s_aux", "position_bias"])
+def test_attention_that_only_the_model_can_compute_needs_its_code(name: str) -> None:
+    """Guards against a cap, a sink or a bias that is silently left out."""
+    with pytest.raises(UnsupportedModelError, match="eager_attention_forward"):
+        path_attention(
+            _Module(), *make_states(2, 1), None, row_paths=RowPaths(((0,),), True), **{name: 4}
+        )
 
 
-@pytest.mark.parametrize("name", ["tree", "everything skipped"])
-def test_masked_decoding_writes_the_same(name: str) -> None:
-    """Guards against a GPU path that no test without a GPU ever runs."""
-    engine = Engine(tiny_model())
-    expected = decode(engine, make_prompt(9), "off", max_new_tokens=12).sink
+@pytest.mark.parametrize("window", [None, 3, 9])
+@pytest.mark.parametrize("name", ["wide tree", "everything skipped"])
+def test_masked_decoding_writes_the_same(name: str, window: int | None) -> None:
+    """Guards against a GPU path that no test without a GPU ever runs, sliding windows included."""
+    engine = Engine(tiny_model("mistral", sliding_window=window))
+    expected = decode(engine, make_prompt(9), "off", max_new_tokens=10).sink
     engine.target._rowwise = False
-    run = decode(engine, make_prompt(9), DRAFTS[name], max_new_tokens=12)
+    run = decode(engine, make_prompt(9), DRAFTS[name], max_new_tokens=10)
     assert run.sink.token_ids == expected.token_ids
     torch.testing.assert_close(run.sink.logits, expected.logits, atol=1e-4, rtol=1e-4)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfdraft import SkipSet
-from selfdraft.errors import ConfigError, SkipSetError
+from selfdraft.errors import SkipSetError
 
 indices = st.lists(st.integers(0, 40), max_size=10)
 
@@ -93,13 +93,3 @@ def test_load(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SkipSetError, match="cannot read"):
         SkipSet.load(path)
-
-
-def test_within_eligible_layers() -> None:
-    """Guards against a set for another model."""
-    SkipSet((1, 2), (3,)).require_within(range(1, 4))
-    with pytest.raises(SkipSetError, match="mlp of layer 0, 4.*allowed are 1 to 3"):
-        SkipSet((1,), (0, 2, 4)).require_within(range(1, 4))
-    with pytest.raises(SkipSetError, match="allowed are none"):
-        SkipSet((1,)).require_within([])
-    assert issubclass(SkipSetError, ConfigError)

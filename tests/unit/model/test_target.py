@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tiny_models import NUM_LAYERS, VOCAB_SIZE, tiny_model
 
 from selfdraft import SkipSet
 from selfdraft.model.target import Target
-from tiny_models import NUM_LAYERS, VOCAB_SIZE, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,8 @@ def test_bfloat16_never_runs_one_row(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, fewest: int
 ) -> None:
     """Guards against one-row products, whose bits differ from those of many rows, in the target
-    and in its drafts; and against padding where it only costs time."""
+    and in its drafts; and against padding where it only costs time.
+    """
     rows: list[int] = []
     linear = torch.nn.functional.linear
 
@@ -48,9 +49,10 @@ def test_bfloat16_never_runs_one_row(
         rows.append(features.shape[-2])
         return linear(features, *args)
 
-    monkeypatch.setattr(torch.nn.functional, "linear", counting_linear)
     target = Target(tiny_model(dtype=dtype))
-    for view in (target, target.draft_view(SkipSet((2,), (1,)))):
+    views = (target, target.draft_view(SkipSet((2,), (1,))))
+    monkeypatch.setattr(torch.nn.functional, "linear", counting_linear)
+    for view in views:
         logits = view.forward(target.new_cache(8), [5], ((0,),))
         assert logits.shape == (1, VOCAB_SIZE)
     assert min(rows) == fewest

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny_models import ELIGIBLE, FAMILIES, make_prompt, tiny_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,7 +12,6 @@ from selfdraft import SkipSet
 from selfdraft.errors import SkipSetError
 from selfdraft.model.target import Target
 from selfdraft.model.view import ModelView
-from tiny_models import ELIGIBLE, FAMILIES, make_prompt, tiny_model
 
 TOKENS = make_prompt(9)
 
