@@ -4,7 +4,7 @@ import inspect
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from selfdraft.errors import UnsupportedModelError
@@ -71,7 +71,20 @@ class Target(ModelView):
     @property
     def max_context(self) -> int | None:
         """Most tokens that prompt and output may have together, where the model has a limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(_text_config(self.model), "max_position_embeddings", None)
+
+    @property
+    def rope_border(self) -> int | None:
+        """The length behind which all rotary angles change (LongRoPE), where the model has one.
+
+        A pass uses the angles of its last position, so none may reach over the border.
+        """
+        config = _text_config(self.model)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") != "longrope":
+            return None
+        own = getattr(config, "original_max_position_embeddings", None)
+        return rope.get("original_max_position_embeddings", own)
 
     @property
     def vocab_size(self) -> int:
@@ -118,16 +131,21 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
         )
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModelError(
-            f"{name} keeps a recurrent state instead of keys and values, which cannot be rolled "
-            "back: use model.generate() of transformers"
+            f"{name} takes no past_key_values: it has a recurrent state, or no cache at all, and "
+            "nothing that could be rolled back: use model.generate() of transformers"
         )
-    layer_types, _ = get_layer_types_and_kwargs(model.config)
+    layer_types, _ = get_layer_types_and_kwargs(_text_config(model))
     for index, layer_type in enumerate(layer_types):
         if layer_type not in _ROLLED_BACK:
             raise UnsupportedModelError(
                 f"layer {index} of {name} is of type {layer_type}, whose state cannot be rolled "
                 "back: use model.generate() of transformers"
             )
+
+
+def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
+    """The config of the decoder, which in a model of several parts is a part of the config."""
+    return model.config.get_text_config(decoder=True)
 
 
 class _Probe:

@@ -18,8 +18,10 @@ from selfdraft.model.attention import RowPaths
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.shapes import Logits
 
-# oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1.
+# oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1. torch asks it
+# only for products of more than so many multiplications, which matters for tiny layers.
 _MIN_ROWS = 2
+_MIN_PRODUCT = 16**3
 
 
 class ModelView:
@@ -40,7 +42,7 @@ class ModelView:
         # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
         self._rowwise = module.device.type == "cpu"
         self.is_bit_exact = supports_trees and self._rowwise and module.dtype == torch.bfloat16
-        self._min_rows = _MIN_ROWS if self.is_bit_exact else 1
+        self._min_rows = _rows_for_equal_bits(module) if self.is_bit_exact else 1
 
     @torch.inference_mode()
     def forward(
@@ -89,3 +91,8 @@ class ModelView:
 
     def _row(self, values: Sequence[int]) -> Tensor:
         return torch.tensor([list(values)], device=self._module.device)
+
+
+def _rows_for_equal_bits(module: PreTrainedModel) -> int:
+    matrices = [weight.numel() for weight in module.parameters() if weight.dim() > 1]
+    return max(_MIN_ROWS, _MIN_PRODUCT // min(matrices) + 1)
