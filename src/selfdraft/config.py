@@ -32,6 +32,11 @@ class RequestConfig:
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
+        for name in ("max_new_tokens", "top_k", "seed", "logprobs"):
+            value = getattr(self, name)
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            require(is_whole, f"{name} is {value!r}: give a whole number")
+        require(all(isinstance(s, str) for s in stop), f"stop is {self.stop!r}: give strings")
         require(
             self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}: give 1 or more"
         )

@@ -9,7 +9,7 @@ from typing import Literal, Unpack
 import torch
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from selfdraft.config import RequestConfig, RequestOptions
+from selfdraft.config import RequestConfig, RequestOptions, require
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, speculate
 from selfdraft.decoding.state import DecodingState, FinishReason, TokenSink
@@ -181,6 +181,10 @@ class Engine:
     ) -> Generation:
         """Start writing; iterate over the result for pieces of text. Arguments as in `generate`."""
         config = RequestConfig(**options)
+        require(
+            not config.stop or self.tokenizer is not None,
+            "stop needs a tokenizer to look for text: give Engine one",
+        )
         token_ids = encode_prompt(prompt, self.tokenizer)
         require_fits(token_ids, self.target.vocab_size, self.target.max_context)
         sink = TextSink(

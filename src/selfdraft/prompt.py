@@ -13,6 +13,8 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message] | Sequence[int] | torch.Tensor
 """Text, a list of chat messages (`{"role": ..., "content": ...}`), or token ids."""
 
+_WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
     """The token ids of `prompt`.
@@ -20,13 +22,15 @@ def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> 
     Raises:
         PromptError: it is empty, of no known form, or needs a tokenizer that is not there.
     """
-    if isinstance(prompt, str):
+    if isinstance(prompt, Sequence) and len(prompt) == 0:
+        token_ids = []
+    elif isinstance(prompt, str):
         token_ids = _require_tokenizer(tokenizer)(prompt)["input_ids"]
     elif isinstance(prompt, torch.Tensor):
         token_ids = _flatten(prompt)
     elif isinstance(prompt, Sequence) and all(isinstance(item, Mapping) for item in prompt):
         token_ids = _encode_chat(cast(Sequence[Message], prompt), _require_tokenizer(tokenizer))
-    elif isinstance(prompt, Sequence) and all(isinstance(item, int) for item in prompt):
+    elif isinstance(prompt, Sequence) and _are_token_ids(prompt):
         token_ids = list(prompt)
     else:
         raise PromptError(
@@ -58,10 +62,16 @@ def _require_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedT
     return tokenizer
 
 
+def _are_token_ids(items: Sequence[object]) -> bool:
+    if isinstance(items, bytes | bytearray):
+        return False
+    return all(isinstance(item, int) and not isinstance(item, bool) for item in items)
+
+
 def _flatten(token_ids: torch.Tensor) -> list[int]:
     if token_ids.dim() == 2 and token_ids.shape[0] == 1:
         token_ids = token_ids[0]
-    if token_ids.dim() != 1 or token_ids.is_floating_point():
+    if token_ids.dim() != 1 or token_ids.dtype not in _WHOLE_NUMBERS:
         raise PromptError(
             f"prompt is a {token_ids.dtype} tensor of shape {tuple(token_ids.shape)}: give whole "
             "numbers of shape (tokens,) or (1, tokens); one sequence at a time"

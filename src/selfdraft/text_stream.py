@@ -59,7 +59,9 @@ class Detokenizer:
         return self._take(self._pending_text())
 
     def _take(self, text: str) -> str:
-        self._context_start, self._pending_start = self._pending_start, len(self._token_ids)
+        if text:  # a token without text gives the next one no context
+            self._context_start = self._pending_start
+        self._pending_start = len(self._token_ids)
         return text
 
     def _pending_text(self) -> str:

@@ -138,6 +138,8 @@ def _require_supported(
         "output_attentions": config.output_attentions,
         "output_hidden_states": config.output_hidden_states,
         "penalty_alpha": config.penalty_alpha,
+        "guidance_scale": (config.guidance_scale or 1) != 1,
+        "watermarking_config": config.watermarking_config,
         "assistant_model": "assistant_model" in model_kwargs,
         "inputs_embeds": model_kwargs.get("inputs_embeds") is not None,
         "padding in attention_mask": isinstance(mask, Tensor) and not bool(mask.all()),

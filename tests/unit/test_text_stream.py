@@ -130,3 +130,14 @@ def test_sink_gives_every_token_to_one_piece() -> None:
     assert [i for piece in pieces for i in piece.token_ids] == token_ids
     assert "".join(piece.text for piece in pieces) == "日a!b"
     assert sink.take_pieces() == []
+
+
+def test_an_end_token_that_is_an_ordinary_token_is_not_shown() -> None:
+    """Guards against models whose end token the tokenizer does not know as a special one."""
+    tokenizer = byte_tokenizer()
+    *written, end = tokenizer("ab!").input_ids
+    sink = TextSink(tokenizer, stop=[], num_logprobs=0, eos_token_ids=frozenset([end]))
+    for token_id in (*written, end):
+        sink.push(NewToken(token_id, from_draft=False, logits=torch.zeros(4)))
+    sink.finish()
+    assert "".join(piece.text for piece in sink.take_pieces()) == "ab"

@@ -111,7 +111,8 @@ def gumbel_noise(seed: int, position: int, vocab_size: int) -> Noise:
     positions give independent streams. Drawn in double precision: in single precision the small
     exponentials, which decide the choice, would be a coarse grid.
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed, position]))
+    key = np.array([seed, position], dtype=np.uint64)  # a list would become floats from 2**63 on
+    generator = np.random.Generator(np.random.Philox(key=key))
     exponential = torch.from_numpy(generator.standard_exponential(vocab_size))
     return exponential.log_().neg_().to(torch.float32)
 

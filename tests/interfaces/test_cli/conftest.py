@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tiny_models import byte_tokenizer, tiny_model
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import MambaConfig, MambaForCausalLM
 from typer.testing import CliRunner, Result
 
 from selfdraft import Engine
@@ -65,10 +65,10 @@ def without_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def unsupported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose layers selfdraft does not know."""
-    folder = tmp_path_factory.mktemp("models") / "gpt2"
-    config = GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=2, n_head=2)
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    """A model that keeps a recurrent state, which nothing can roll back."""
+    folder = tmp_path_factory.mktemp("models") / "mamba"
+    config = MambaConfig(vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2)
+    MambaForCausalLM(config).save_pretrained(folder)
     return folder
 
 

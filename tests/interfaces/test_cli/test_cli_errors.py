@@ -53,8 +53,8 @@ def test_a_bad_value_is_refused_before_a_model_is_loaded(
         ("{", ("not valid JSON",)),
         ("[1, 2]", ('"attention"', '"mlp"')),
         ('{"attention": [1.5], "mlp": []}', ("layer indices are 0, 1, 2",)),
-        ('{"attention": [0], "mlp": [1]}', ("layer 0", "allowed are 1 to 3")),
-        ('{"attention": [], "mlp": [99]}', ("layer 99", "allowed are 1 to 3")),
+        ('{"attention": [0], "mlp": [1]}', ("layer 0", "the first layer always runs")),
+        ('{"attention": [], "mlp": [99]}', ("layer 99", "the layers 0 to 4")),
         ('{"a": {"attention": [], "mlp": []}, "b": {"attention": [], "mlp": []}}', ("#NAME",)),
     ],
 )

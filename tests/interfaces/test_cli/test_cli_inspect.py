@@ -62,7 +62,7 @@ def test_a_refused_model_says_why(run: Run, unsupported: Path) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
-    assert "GPT2" in result.stderr
+    assert "MambaForCausalLM" in result.stderr
 
 
 def test_pull_prints_the_folder(run: Run, tiny: Path) -> None:
