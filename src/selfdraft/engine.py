@@ -221,7 +221,6 @@ class Engine:
             max_new_tokens=max_new_tokens,
             eos_token_ids=eos_token_ids,
             max_context=self.target.max_context,
-            rope_border=self.target.rope_border,
         )
 
     def drafter(self, draft: Draft | None = None) -> Drafter:

@@ -18,7 +18,7 @@ from tiny_models import (
 )
 
 from selfdraft import DraftConfig, Engine, SkipSet
-from selfdraft.errors import UnsupportedModelError
+from selfdraft.errors import PromptError
 
 NUM_TOKENS = 16
 EOS = (7, 21, 33, 52, 70, 88)
@@ -97,8 +97,8 @@ def test_the_end_tokens_of_these_tests_do_end_outputs_early() -> None:
 
 
 def test_rope_that_depends_on_the_length_of_the_sequence() -> None:
-    """Guards against LongRoPE, whose angles change where the sequence grows past a length: a tree
-    that reaches over that border must not change the angles of the rows before it.
+    """Guards against LongRoPE, whose angles change where the text grows past a length: the text
+    ends there, cleanly, and up to there it is that of transformers.
     """
     rope = {
         "rope_type": "longrope",
@@ -108,15 +108,17 @@ def test_rope_that_depends_on_the_length_of_the_sequence() -> None:
         "factor": 4.0,
         "original_max_position_embeddings": 32,
     }
-    try:
-        engine = Engine(tiny_model(rope_parameters=rope))
-    except UnsupportedModelError:
-        return  # refusing such a model is as good
+    engine = Engine(tiny_model(rope_parameters=rope))
+    angles = engine.target.model.model.rotary_emb.inv_freq.clone()
     prompt = make_prompt(4)
-    expected = transformers_greedy(engine.target.model, prompt, 48)
+    expected = transformers_greedy(tiny_model(rope_parameters=rope), prompt, 28)
     for name in ("off", "chain", "everything skipped"):
-        run = decode(engine, prompt, DRAFTS.get(name, name), max_new_tokens=48)
-        assert run.sink.token_ids == expected, name
+        result = engine.generate(prompt, draft=DRAFTS.get(name, name), max_new_tokens=48)
+        assert result.finish_reason == "context"
+        assert result.token_ids == tuple(expected), name
+    assert torch.equal(engine.target.model.model.rotary_emb.inv_freq, angles)
+    with pytest.raises(PromptError, match="context 32"):
+        engine.generate(make_prompt(40))
 
 
 layer_sets = st.sets(st.sampled_from(ELIGIBLE))

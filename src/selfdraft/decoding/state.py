@@ -46,8 +46,6 @@ class DecodingState:
     max_new_tokens: int
     eos_token_ids: frozenset[int]
     max_context: int | None
-    rope_border: int | None = None
-    """A length that no pass may reach over; see `Target.rope_border`."""
     stats: Stats = field(default_factory=Stats)
     finish_reason: FinishReason | None = None
 
@@ -65,8 +63,6 @@ class DecodingState:
         room = self.max_new_tokens - self.stats.num_new_tokens
         if self.max_context is not None:
             room = min(room, self.max_context - len(self.token_ids))
-        if self.rope_border is not None and len(self.token_ids) <= self.rope_border:
-            room = min(room, self.rope_border - len(self.token_ids) + 1)
         return room - 1
 
     def commit(self, tokens: Sequence[NewToken], path: Sequence[int]) -> None:

@@ -71,20 +71,9 @@ class Target(ModelView):
     @property
     def max_context(self) -> int | None:
         """Most tokens that prompt and output may have together, where the model has a limit."""
-        return getattr(_text_config(self.model), "max_position_embeddings", None)
-
-    @property
-    def rope_border(self) -> int | None:
-        """The length behind which all rotary angles change (LongRoPE), where the model has one.
-
-        A pass uses the angles of its last position, so none may reach over the border.
-        """
         config = _text_config(self.model)
-        rope = getattr(config, "rope_parameters", None) or {}
-        if rope.get("rope_type") != "longrope":
-            return None
-        own = getattr(config, "original_max_position_embeddings", None)
-        return rope.get("original_max_position_embeddings", own)
+        limits = [getattr(config, "max_position_embeddings", None), _rope_border(config)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def vocab_size(self) -> int:
@@ -146,6 +135,19 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
 def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
     """The config of the decoder, which in a model of several parts is a part of the config."""
     return model.config.get_text_config(decoder=True)
+
+
+def _rope_border(config: PreTrainedConfig) -> int | None:
+    """The length behind which LongRoPE changes all rotary angles, where a model has one.
+
+    The keys that are cached by then have the old angles, and transformers itself is not of one
+    mind about what to do with them, so no text may grow over the border.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return None
+    own: int | None = getattr(config, "original_max_position_embeddings", None)
+    return rope.get("original_max_position_embeddings", own)
 
 
 class _Probe:
