@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import MixtralConfig
 from tree_strategies import parent_lists
 
-from selfdraft import DraftConfig, Engine, SkipSet
+from selfdraft import DraftConfig, Engine
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.model.target import Target
 
@@ -159,23 +159,15 @@ def test_bits_in_narrow_layers() -> None:
     assert_same_bits(engine, make_prompt(9, seed=1), DRAFTS["wide tree"])
 
 
-@pytest.mark.slow
-def test_bits_in_a_mixture_of_experts() -> None:
-    """Guards against experts that see one row when verifying and two equal rows when decoding."""
+def test_no_bits_are_promised_for_a_mixture_of_experts() -> None:
+    """Guards against a promise that experts break: one sees one row of a tree, or several, and two
+    equal rows when decoding plainly.
+    """
     model = tiny_model(
         MixtralConfig,
         dtype=torch.bfloat16,
         num_hidden_layers=3,
-        hidden_size=1536,
-        intermediate_size=256,
-        num_local_experts=8,
+        num_local_experts=4,
         num_experts_per_tok=2,
-        initializer_range=0.05,
     )
-    draft = DraftConfig(
-        skip_set=SkipSet((1,), (1,)),
-        stop_confidence=0.0,
-        max_draft_steps=5,
-        sibling_counts=((1.0, 2),),
-    )
-    assert_same_bits(Engine(model), make_prompt(9), draft)
+    assert not Engine(model).target.is_bit_exact

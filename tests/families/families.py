@@ -102,6 +102,11 @@ class Family:
     """Whether it stays in the fast suite."""
 
     @property
+    def has_experts(self) -> bool:
+        """Whether tokens are sorted to experts."""
+        return "expert" in f"{[*self.options]} {self.note}" or "moe" in self.model_type
+
+    @property
     def name(self) -> str:
         """The family and its variant, as the page has it."""
         return f"{self.model_type} ({self.variant})" if self.variant else self.model_type

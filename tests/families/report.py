@@ -53,7 +53,7 @@ def _decoded_row(family: Family) -> tuple[str, ...]:
         f"`{family.class_name}`",
         "each sublayer" if family.is_split else "whole layers",
         "yes" if family.has_trees else "chains only",
-        "yes" if family.has_trees else "no",
+        "yes" if family.has_trees and not family.has_experts else "no",
         family.note,
     )
 

@@ -137,9 +137,9 @@ def test_sampling_with_a_seed_is_the_same_with_a_draft(family: Family) -> None:
 def test_bfloat16_logits_have_the_same_bits(family: Family) -> None:
     """Guards L2 against a part of a layer that computes one row differently among many."""
     engine = tiny_engine(family.name, torch.bfloat16)
-    assert engine.target.is_bit_exact == family.has_trees
-    if not family.has_trees:
-        pytest.skip("no bits are promised for chains only")
+    if not engine.target.is_bit_exact:
+        assert family.has_experts or not family.has_trees
+        pytest.skip("no bits are promised for chains only, nor for experts")
     vanilla = decode(engine, PROMPT, "off", max_new_tokens=NUM_NEW_TOKENS)
     drafted = decode(engine, PROMPT, tree_of(family), max_new_tokens=NUM_NEW_TOKENS)
     assert drafted.sink.token_ids == vanilla.sink.token_ids

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfdraft.model.attention import RowPaths
@@ -41,7 +41,8 @@ class ModelView:
         self._accepts = frozenset(inspect.signature(module.forward).parameters)
         # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
         self._rowwise = module.device.type == "cpu"
-        self.is_bit_exact = supports_trees and self._rowwise and module.dtype == torch.bfloat16
+        is_exact_row = self._rowwise and module.dtype == torch.bfloat16
+        self.is_bit_exact = supports_trees and is_exact_row and not _has_experts(module)
         self._min_rows = _rows_for_equal_bits(module) if self.is_bit_exact else 1
 
     @torch.inference_mode()
@@ -93,6 +94,13 @@ class ModelView:
         return torch.tensor([list(values)], device=self._module.device)
 
 
+def _has_experts(module: PreTrainedModel) -> bool:
+    """Whether rows are sorted to experts: how many share an expert's product nobody can know."""
+    lists = [name for name, part in module.named_modules() if isinstance(part, nn.ModuleList)]
+    is_nested = any(inner.startswith(f"{outer}.") for inner in lists for outer in lists)
+    return is_nested or any(weight.dim() > 2 for weight in module.parameters())
+
+
 def _rows_for_equal_bits(module: PreTrainedModel) -> int:
-    matrices = [weight.numel() for weight in module.parameters() if weight.dim() > 1]
-    return max(_MIN_ROWS, _MIN_PRODUCT // min(matrices) + 1)
+    linears = [part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear)]
+    return max(_MIN_ROWS, _MIN_PRODUCT // min(linears, default=_MIN_PRODUCT) + 1)
