@@ -70,7 +70,7 @@ def overhead(model: ModelOptions, options: OverheadOptions) -> None:
     texts = load_prompts(options.prompts, options.limit)
     with model.engine("off") as loaded:
         planted = plant(loaded.target.model)
-        engine = Engine(planted.model, loaded.tokenizer, draft="off")
+        engine = Engine(planted.model, draft="off")  # no tokenizer, hence no end token of its own
         prompts = encode_all(texts, loaded.tokenizer)
         with progress_bar("measuring", 3 * len(prompts) * len(options.chain)) as advance:
             results = [
