@@ -21,6 +21,11 @@ This page is the list of what is *tested*, on tiny random models of each family:
 to transformers' `generate`, rollback equal to a fresh prefill, sampled text equal with and without
 a draft, and bits where they are promised. `python tests/families/report.py` writes it.
 
+Models loaded in a special way are tested too. Weights that accelerate offloads to memory or disk
+(`device_map`, `cpu_offload`, `disk_offload`) change nothing. Quantised weights work, without a
+promise about bits. Only models whose activations are quantised over a whole pass, as torch's
+`quantize_dynamic` does it, are refused: there a token's logits depend on the tokens beside it.
+
 - **Skippable**: what a draft may skip of every layer but the first and the last. *Each sublayer*:
   attention and MLP one by one. *Whole layers*: only both together.
 - **Token trees**: whether a draft may be a tree. Where it may not, selfdraft drafts chains by

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from selfdraft.cli.draft_plan import skip_set_of
+from selfdraft.model.quantisation import num_bytes, weights_of
 from selfdraft.model.skip_set import SkipSet
 
 if TYPE_CHECKING:
@@ -61,15 +62,15 @@ def report_on(engine: "Engine", name: str) -> ModelReport:
     return ModelReport(
         model=name,
         architecture=type(model).__name__,
-        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_parameters=sum(weight.numel() for weight in weights_of(model)),
         weight_bytes=_weight_bytes(engine),
         dtype=str(target.dtype).removeprefix("torch."),
         device=str(target.device),
         num_layers=target.layers.num_layers,
         vocab_size=target.vocab_size,
         max_context=target.max_context,
-        has_tied_embeddings=(
-            model.get_input_embeddings().weight is model.get_output_embeddings().weight
+        has_tied_embeddings=not {*model.get_input_embeddings().parameters()}.isdisjoint(
+            model.get_output_embeddings().parameters()
         ),
         kv_bytes_per_token=_kv_bytes_per_token(engine),
         eligible_layers=target.layers.eligible,
@@ -94,8 +95,8 @@ def _weight_bytes(engine: "Engine") -> WeightBytes:
 
 
 def _num_bytes(*modules: "nn.Module") -> int:
-    parameters = {p for module in modules for p in module.parameters()}
-    return sum(p.nbytes for p in parameters)
+    weights = {weight for module in modules for weight in weights_of(module)}
+    return sum(num_bytes(weight) for weight in weights)
 
 
 def _kv_bytes_per_token(engine: "Engine") -> int:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfdraft.errors import UnsupportedModelError
+from selfdraft.model.quantisation import weights_of
 from selfdraft.model.stubs import Bypass, PassResidual, Returns, Silence, Stub, StubModule
 from selfdraft.model.sublayers import DecoderLayer, DecoderLayers, Sublayer
 from selfdraft.model.tracing import ChildCall, LayerTrace
@@ -44,7 +45,7 @@ def find_layer_list(model: PreTrainedModel) -> str:
     }
     if not outer:
         raise UnsupportedModelError(f"{type(model).__name__} has no list of decoder layers")
-    weights = {name: sum(p.numel() for p in m.parameters()) for name, m in outer.items()}
+    weights = {name: sum(w.numel() for w in weights_of(m)) for name, m in outer.items()}
     return max(outer, key=lambda name: weights[name])
 
 
@@ -110,7 +111,7 @@ def _learn_layer(layer: nn.Module, trace: LayerTrace) -> DecoderLayer:
 
 
 def _has_matrix(layer: nn.Module, call: ChildCall) -> bool:
-    return any(p.dim() > 1 for p in layer.get_submodule(call.name).parameters())
+    return any(weight.dim() > 1 for weight in weights_of(layer.get_submodule(call.name)))
 
 
 def _ways_to_skip(calls: list[ChildCall], width: int) -> Iterator[Stubs]:

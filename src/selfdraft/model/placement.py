@@ -1,8 +1,9 @@
 """Where a model runs and in which numbers: what the words of a user mean on this machine."""
 
 import torch
+from torch import nn
 
-from selfdraft.errors import ConfigError
+from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.progress import first_line
 
 _DTYPES = {
@@ -56,6 +57,29 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
             f"(or {', '.join(_SHORT_NAMES)})"
         )
     return _DTYPES[name]
+
+
+def running_device(model: nn.Module) -> torch.device:
+    """The device on which `model` computes, and which takes its input.
+
+    If accelerate offloads weights, the model has empty ones until its hooks bring them there.
+
+    Raises:
+        UnsupportedModelError: the model has no weights, and nothing that would bring them.
+    """
+    resident = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if resident.type != "meta":
+        return resident
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for part in getattr(hook, "hooks", (hook,)):
+            device = getattr(part, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    raise UnsupportedModelError(
+        f"{type(model).__name__} is on the meta device, without weights: load it with "
+        "from_pretrained, or offload it with accelerate, whose hooks bring the weights"
+    )
 
 
 def dtype_name(dtype: torch.dtype) -> str:

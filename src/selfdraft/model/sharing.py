@@ -2,6 +2,9 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
+from types import MethodType
+from typing import TypeVar
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,6 +20,8 @@ _OWNED = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+
+T = TypeVar("T")
 
 
 def share(
@@ -35,6 +40,8 @@ def share(
         if module in substitutes:
             return substitutes[module]
         shared = copy.copy(module)
+        for name, value in module.__dict__.items():
+            shared.__dict__[name] = _rebound(value, module, shared)
         for name in _OWNED:
             shared.__dict__[name] = copy.copy(module.__dict__[name])
         for name, child in module._modules.items():
@@ -46,6 +53,22 @@ def share(
     view = twin(model).eval()
     assert isinstance(view, PreTrainedModel)
     return view
+
+
+def _rebound(value: T, module: nn.Module, shared: nn.Module) -> T:
+    """`value`, or the same method of `shared` if it is one of `module`.
+
+    accelerate replaces `forward` on modules whose weights it moves. Left as it is, a copy's forward
+    would run the original module, and the original's children.
+    """
+    if isinstance(value, MethodType) and value.__self__ is module:
+        return MethodType(value.__func__, shared)  # type: ignore[return-value]
+    if isinstance(value, partial):
+        args = [shared if arg is module else arg for arg in value.args]
+        rebound = partial(_rebound(value.func, module, shared), *args, **value.keywords)
+        rebound.__dict__.update(value.__dict__)  # where `inspect.signature` looks
+        return rebound  # type: ignore[return-value]
+    return value
 
 
 def _with_attention(config: object, attention: str, configs: dict[int, object]) -> object:

@@ -11,6 +11,8 @@ from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
 from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.placement import running_device
+from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.stubs import StubModule
@@ -52,16 +54,12 @@ class Target(ModelView):
         if layers is None:
             raise UnsupportedModelError(
                 f"{type(model).__name__} gives other logits when it continues from a cache than "
-                f"from the start ({probe.problem}): use model.generate() of transformers"
+                f"from the start ({probe.problem}): {_remedy(model)}"
             )
         self.layers: DecoderLayers = layers
+        self._vocab_size = probe.vocab_size
         self._attention = IMPLEMENTATION if supports_trees else None
         super().__init__(share(model, {}, self._attention), supports_trees=supports_trees)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -78,8 +76,7 @@ class Target(ModelView):
     @property
     def vocab_size(self) -> int:
         """Entries of a row of logits."""
-        weight = self.model.get_output_embeddings().weight
-        return int(weight.shape[0])
+        return self._vocab_size
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -132,6 +129,16 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
             )
 
 
+def _remedy(model: PreTrainedModel) -> str:
+    if is_quantised(model):
+        return (
+            "its activations are probably quantised for all tokens of a pass together, so that a "
+            "token's logits depend on the others: quantise the weights only, or activations token "
+            "by token, or use model.generate() of transformers"
+        )
+    return "use model.generate() of transformers"
+
+
 def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
     """The config of the decoder, which in a model of several parts is a part of the config."""
     return model.config.get_text_config(decoder=True)
@@ -157,11 +164,16 @@ class _Probe:
         self._model = model
         self._list_name = list_name
         self.problem = ""
-        vocab_size = model.get_output_embeddings().weight.shape[0]
+        num_tokens = _text_config(model).vocab_size
         *self._prompt, self._root, self._child, self._sibling = (
-            (7 * i * i + 11 * i + 3) % vocab_size for i in range(7)
+            (7 * i * i + 11 * i + 3) % num_tokens for i in range(7)
         )
         self._expected = self._read_from_start()
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of a row of logits; a quantised head does not show them."""
+        return self._expected.shape[-1]
 
     def learn(self, attention: str | None) -> DecoderLayers | None:
         """The model's layers, if it can be run with `attention`; else None, and `problem`."""
@@ -197,6 +209,6 @@ class _Probe:
     def _read_from_start(self) -> Tensor:
         """Logits after root, child and sibling, by the model itself in one pass without a cache."""
         rows = [[*self._prompt, self._root, last] for last in (self._child, self._sibling)]
-        token_ids = torch.tensor(rows, device=self._model.device)
+        token_ids = torch.tensor(rows, device=running_device(self._model))
         logits = share(self._model, {})(input_ids=token_ids, use_cache=False).logits
         return torch.stack([logits[0, -2], logits[0, -1], logits[1, -1]])

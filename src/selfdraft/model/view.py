@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 
 from selfdraft.model.attention import RowPaths
 from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.placement import running_device
+from selfdraft.model.quantisation import is_quantised
 from selfdraft.shapes import Logits
 
 # oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1. torch asks it
@@ -32,17 +34,19 @@ class ModelView:
     costs nothing because such a pass waits for memory.
 
     A view that does not support trees runs the model's own attention. Its rows must be a chain, and
-    the contract is L4.
+    the contract is L4. So is that of quantised weights: their kernels promise nothing about bits.
     """
 
     def __init__(self, module: PreTrainedModel, *, supports_trees: bool) -> None:
         self.supports_trees = supports_trees
+        self.device = running_device(module)
         self._module = module
         self._accepts = frozenset(inspect.signature(module.forward).parameters)
         # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
-        self._rowwise = module.device.type == "cpu"
+        self._rowwise = self.device.type == "cpu"
         is_exact_row = self._rowwise and module.dtype == torch.bfloat16
-        self.is_bit_exact = supports_trees and is_exact_row and not _has_experts(module)
+        is_plain = not _has_experts(module) and not is_quantised(module)
+        self.is_bit_exact = supports_trees and is_exact_row and is_plain
         self._min_rows = _rows_for_equal_bits(module) if self.is_bit_exact else 1
 
     @torch.inference_mode()
@@ -91,7 +95,7 @@ class ModelView:
         return {"position_ids": self._row(positions)} if "position_ids" in self._accepts else {}
 
     def _row(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor([list(values)], device=self._module.device)
+        return torch.tensor([list(values)], device=self.device)
 
 
 def _has_experts(module: PreTrainedModel) -> bool:
