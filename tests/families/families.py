@@ -203,7 +203,6 @@ FAMILIES: tuple[Family, ...] = (
             "hidden_size_per_layer_input": 32,
             "global_head_dim": 32,
         },
-        is_split=False,
         note="per-layer inputs; with a trained layer_scalar its layers always run",
     ),
     Family(model_type="cohere2", options=_WINDOW, note="sliding window in some layers"),
@@ -227,7 +226,6 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         model_type="granitemoeshared",
         options={**_LOCAL_EXPERTS, "shared_intermediate_size": 64},
-        is_split=False,
         note="experts beside an MLP",
     ),
     Family(model_type="minimax_m2", options=_LOCAL_EXPERTS, note=_EXPERTS_NOTE),

@@ -102,6 +102,36 @@ def test_layers_that_may_not_be_named(index: int) -> None:
         Target(tiny(LLAMA)).draft_view(SkipSet((index,), (index,)))
 
 
+@pytest.mark.parametrize(
+    ("name", "mlp_names"),
+    [
+        ("granitemoeshared", ("block_sparse_moe", "shared_mlp")),
+        ("gemma4_text", ("mlp", "per_layer_input_gate", "per_layer_projection")),
+    ],
+)
+@torch.inference_mode()
+def test_modules_that_each_add_to_the_stream_are_one_mlp(
+    name: str, mlp_names: tuple[str, ...]
+) -> None:
+    """Guards against a draft that drops the last of several modules and keeps the others.
+
+    With all their matrices at zero they are silent by themselves, and skipping changes no bit.
+    """
+    model = tiny(next(family for family in FAMILIES if family.name == name))
+    for part in mlp_names:
+        for parameter in model.model.layers[1].get_submodule(part).parameters():
+            parameter.zero_()
+    target = Target(model)
+    assert target.layers.eligible_alone == INNER_LAYERS
+    assert target.layers.layers[1].mlp_names == mlp_names
+    rows = []
+    for runner in (target, target.draft_view(SkipSet(mlp=(1,)))):
+        cache = target.new_cache(len(PROMPT))
+        target.prefill(cache, PROMPT[:-1])
+        rows.append(runner.forward(cache, PROMPT[-1:], ((0,),)))
+    assert torch.equal(*rows)
+
+
 _HOOK_KINDS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
 
 

@@ -29,6 +29,9 @@ from selfdraft.model.tracing import ChildCall, LayerTrace
 
 Stubs = dict[str, Stub]
 
+# An MLP of so many modules that there are more ways than this is not worth a longer load.
+_MAX_WAYS = 32
+
 
 def find_layer_list(model: PreTrainedModel) -> str:
     """Dotted name of the list of decoder layers: the heaviest list that lies in no other one.
@@ -104,10 +107,14 @@ def _learn_layer(layer: nn.Module, trace: LayerTrace) -> DecoderLayer:
     learned = DecoderLayer(returns, attention.name, tuple(call.name for call in mlp))
     width = trace.hidden.shape[-1]
     candidates = itertools.product(_ways_to_skip([attention], width), _ways_to_skip(mlp, width))
+    best = replace(learned, reason="skipping both sublayers is not the identity")
     for attention_stubs, mlp_stubs in candidates:
         if _is_identity(layer, trace, attention_stubs | mlp_stubs):
-            return _certify(layer, trace, learned, attention_stubs, mlp_stubs)
-    return replace(learned, reason="skipping both sublayers is not the identity")
+            certified = _certify(layer, trace, learned, attention_stubs, mlp_stubs)
+            if certified.attention and certified.mlp:
+                return certified
+            best = best if best.is_skippable_whole else certified
+    return best
 
 
 def _has_matrix(layer: nn.Module, call: ChildCall) -> bool:
@@ -115,12 +122,20 @@ def _has_matrix(layer: nn.Module, call: ChildCall) -> bool:
 
 
 def _ways_to_skip(calls: list[ChildCall], width: int) -> Iterator[Stubs]:
-    """Candidates: contribute zero, or hand the residual on. Of several modules, the last counts."""
+    """Candidates: the last module contributes zero, or hands the residual on.
+
+    Each module before it adds zero to the stream as well, or is quiet inside: one wide, which any
+    width takes.
+    """
     *inputs, output = calls
-    quiet: Stubs = {call.name: Silence(1, call.returns) for call in inputs}
-    yield quiet | {output.name: Silence(width, output.returns)}
+    outputs: list[Stub] = [Silence(width, output.returns)]
     if output.residual is not None:
-        yield quiet | {output.name: PassResidual(output.residual, output.returns)}
+        outputs.append(PassResidual(output.residual, output.returns))
+    widths = itertools.product((1, width), repeat=len(inputs))
+    for chosen in itertools.islice(widths, _MAX_WAYS):
+        stubs = zip(inputs, chosen, strict=True)
+        quiet: Stubs = {call.name: Silence(wide, call.returns) for call, wide in stubs}
+        yield from (quiet | {output.name: stub} for stub in outputs)
 
 
 def _is_identity(layer: nn.Module, trace: LayerTrace, stubs: Stubs) -> bool:
