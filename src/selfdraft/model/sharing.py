@@ -41,7 +41,8 @@ def share(
             return substitutes[module]
         shared = copy.copy(module)
         for name, value in module.__dict__.items():
-            shared.__dict__[name] = _rebound(value, module, shared)
+            if isinstance(value, (MethodType, partial)):
+                shared.__dict__[name] = _rebound(value, module, shared)
         for name in _OWNED:
             shared.__dict__[name] = copy.copy(module.__dict__[name])
         for name, child in module._modules.items():

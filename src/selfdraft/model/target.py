@@ -47,19 +47,20 @@ class Target(ModelView):
         self.model = model
         list_name = find_layer_list(model)
         probe = _Probe(model, list_name)
-        layers = probe.learn(IMPLEMENTATION)
-        supports_trees = layers is not None
-        if layers is None:
-            layers = probe.learn(None)
-        if layers is None:
+        learned = probe.learn(IMPLEMENTATION)
+        supports_trees = learned is not None
+        if learned is None:
+            learned = probe.learn(None)
+        if learned is None:
             raise UnsupportedModelError(
                 f"{type(model).__name__} gives other logits when it continues from a cache than "
                 f"from the start ({probe.problem}): {_remedy(model)}"
             )
+        view, layers = learned
         self.layers: DecoderLayers = layers
         self._vocab_size = probe.vocab_size
         self._attention = IMPLEMENTATION if supports_trees else None
-        super().__init__(share(model, {}, self._attention), supports_trees=supports_trees)
+        super().__init__(view, supports_trees=supports_trees)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -175,8 +176,8 @@ class _Probe:
         """Entries of a row of logits; a quantised head does not show them."""
         return self._expected.shape[-1]
 
-    def learn(self, attention: str | None) -> DecoderLayers | None:
-        """The model's layers, if it can be run with `attention`; else None, and `problem`."""
+    def learn(self, attention: str | None) -> tuple[PreTrainedModel, DecoderLayers] | None:
+        """A view with `attention` and its layers, if it can be run so; else None, and `problem`."""
         view = share(self._model, {}, attention)
         runner = ModelView(view, supports_trees=attention is not None)
         try:
@@ -185,7 +186,7 @@ class _Probe:
                 runner.prefill(cache, self._prompt)
             self._require_same_logits(runner, cache)
             cache.rewind(0)  # so that a layer's call can be repeated as it was
-            return learn_layers(view, self._list_name, traced.traces)
+            return view, learn_layers(view, self._list_name, traced.traces)
         except _FAILURES as error:
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
             return None
@@ -210,5 +211,7 @@ class _Probe:
         """Logits after root, child and sibling, by the model itself in one pass without a cache."""
         rows = [[*self._prompt, self._root, last] for last in (self._child, self._sibling)]
         token_ids = torch.tensor(rows, device=running_device(self._model))
-        logits = share(self._model, {})(input_ids=token_ids, use_cache=False).logits
+        keeps_some = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        extra = {"logits_to_keep": 2} if keeps_some else {}
+        logits = share(self._model, {})(input_ids=token_ids, use_cache=False, **extra).logits
         return torch.stack([logits[0, -2], logits[0, -1], logits[1, -1]])
