@@ -22,6 +22,9 @@ Noise = Float[Tensor, " vocab"]
 Choices = Int[Tensor, " nodes"]
 """A model's own next token after each node."""
 
+HiddenStates = Float[Tensor, "1 rows width"]
+"""The residual stream between two decoder layers."""
+
 Keys = Float[Tensor, "1 kv_heads rows key_dim"]
 Values = Float[Tensor, "1 kv_heads rows value_dim"]
 NewKeys = Float[Tensor, "1 kv_heads new_rows key_dim"]

@@ -1,8 +1,9 @@
 """A planted target: a real model with redundant layers, so that a perfect skip set is known.
 
-Every planted layer is a copy of a real one whose output projections are zero: it costs as much as
-a real layer and adds nothing. Skipping all of them gives a draft that agrees with the target
-always, up to rounding. What speculation then gains is limited by its own overhead alone.
+Every planted layer is a copy of a real one whose output projections are zero, or nearly: it costs
+as much as a real layer and adds nothing, or nearly. Skipping all of them gives a draft that agrees
+with the target always, up to rounding and what was left. What speculation then gains is limited by
+its own overhead alone.
 """
 
 import copy
@@ -27,8 +28,11 @@ class PlantedTarget:
     perfect_skip_set: SkipSet
 
 
-def plant(model: PreTrainedModel, seed: int = 0) -> PlantedTarget:
+def plant(model: PreTrainedModel, seed: int = 0, noise: float = 0.0) -> PlantedTarget:
     """A copy of `model` with as many redundant layers again, at random places.
+
+    With `noise`, every second one of them, at random, adds that share of what the layer that it is
+    a copy of would add; the others add nothing.
 
     The first and the last layer stay real, because they are never skipped. The copy has no end
     token, so that every output has the length that is asked for.
@@ -42,7 +46,7 @@ def plant(model: PreTrainedModel, seed: int = 0) -> PlantedTarget:
     for number, slot in enumerate(_slots(len(real), generator)):
         for _ in range(slot):
             planted_indices.append(len(layers))
-            layers.append(_redundant(real[number]))
+            layers.append(_redundant(real[number], noise * generator.randrange(2)))
         layers.append(real[number])
     for index, layer in enumerate(layers):
         layer.get_submodule("self_attn").__dict__["layer_idx"] = index
@@ -65,9 +69,9 @@ def _slots(num_layers: int, generator: random.Random) -> list[int]:
 
 
 @torch.no_grad()
-def _redundant(layer: nn.Module) -> nn.Module:
+def _redundant(layer: nn.Module, noise: float) -> nn.Module:
     twin = copy.deepcopy(layer)
     for name in _OUTPUT_PROJECTIONS:
         for parameter in twin.get_submodule(name).parameters():
-            parameter.zero_()
+            parameter.mul_(noise)
     return twin

@@ -18,7 +18,7 @@ eager attention, row by row as well.
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -91,9 +91,19 @@ class RowPaths:
 
     paths: tuple[tuple[int, ...], ...]
     rowwise: bool
+    _masks: dict[tuple[int, tuple[int, ...]], Tensor] = field(default_factory=dict, compare=False)
 
     def mask(self, prefix_length: int, starts: tuple[int, ...], device: torch.device) -> Tensor:
-        """Boolean mask `[1, 1, rows, prefix_length + rows]`: True where a row may look."""
+        """Boolean mask `[1, 1, rows, prefix_length + rows]`: True where a row may look.
+
+        Layers that see the same keys share it.
+        """
+        key = (prefix_length, starts)
+        if key not in self._masks:
+            self._masks[key] = self._new_mask(prefix_length, starts).to(device)
+        return self._masks[key]
+
+    def _new_mask(self, prefix_length: int, starts: tuple[int, ...]) -> Tensor:
         num_rows = len(self.paths)
         visible = torch.zeros(num_rows, prefix_length + num_rows, dtype=torch.bool)
         for row, path in enumerate(self.paths):
@@ -102,7 +112,7 @@ class RowPaths:
             visible[
                 row, [prefix_length + p for d, p in enumerate(path) if prefix_length + d >= start]
             ] = True
-        return visible[None, None].to(device)
+        return visible[None, None]
 
 
 def path_attention(

@@ -6,7 +6,8 @@ verified rows, verification overwrites the same rows, and forgetting is setting 
 whose attention a draft skips writes nothing, and nothing has to be repaired afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -44,6 +45,23 @@ class KVCache(Cache):
         """Forget every row from `length` on."""
         assert 0 <= length <= self.length, f"rewind from {self.length} to {length}"
         self._extent.length = length
+
+    @contextmanager
+    def rewound(self, length: int, num_rows: int) -> Iterator[None]:
+        """The first `length` rows alone, for the block; it may write `num_rows` behind them.
+
+        Afterwards the cache is as before, whatever happened: the rows that were there come back.
+        """
+        assert 0 <= length <= self.length, f"rewound from {self.length} to {length}"
+        before = self.length
+        saved = [layer.copy_rows(length, length + num_rows) for layer in self._kv_layers]
+        self._extent.length = length
+        try:
+            yield
+        finally:
+            self._extent.length = before
+            for layer, rows in zip(self._kv_layers, saved, strict=True):
+                layer.put_rows(length, rows)
 
     def keep(self, offsets: Sequence[int]) -> None:
         """Append the rows written at `length + offset`, in the order of `offsets`.
@@ -97,6 +115,15 @@ class KVLayer(CacheLayerMixin):
         rows = list(sources)
         for buffer in self.buffers:  # none, in a layer that reads another layer's rows
             buffer[:, :, target : target + len(rows)] = buffer[:, :, rows]
+
+    def copy_rows(self, start: int, end: int) -> tuple[Tensor, ...]:
+        """Copies of the rows from `start` up to `end`, as far as there are any."""
+        return tuple(buffer[:, :, start:end].clone() for buffer in self.buffers)
+
+    def put_rows(self, start: int, copies: tuple[Tensor, ...]) -> None:
+        """Write what `copy_rows` gave."""
+        for buffer, rows in zip(self.buffers, copies, strict=True):
+            buffer[:, :, start : start + rows.shape[2]] = rows
 
     def get_seq_length(self) -> int:
         """Rows in use, as transformers asks for it."""

@@ -1,9 +1,10 @@
 """The target: the user's model, which alone decides the text."""
 
 import inspect
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
@@ -11,6 +12,7 @@ from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
 from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.sharing import share
@@ -98,10 +100,29 @@ class Target(ModelView):
             SkipSetError: the set names a sublayer that may not be skipped.
         """
         self.layers.require_skippable(skip_set)
-        stubs = layer_stubs(self.layers, set(skip_set.attention), set(skip_set.mlp))
-        substitutes = {self.model.get_submodule(n): StubModule(s) for n, s in stubs.items()}
-        module = share(self.model, substitutes, self._attention)
+        module = self._without(set(skip_set.attention), set(skip_set.mlp))
         return ModelView(module, supports_trees=self.supports_trees)
+
+    def _without(self, attention: set[int], mlp: set[int]) -> PreTrainedModel:
+        stubs = layer_stubs(self.layers, attention, mlp)
+        return self._shared({self.model.get_submodule(n): StubModule(s) for n, s in stubs.items()})
+
+    def _shared(self, substitutes: dict[nn.Module, nn.Module]) -> PreTrainedModel:
+        return share(self.model, substitutes, self._attention)
+
+    @cached_property
+    def layer_walk(self) -> LayerWalk:
+        """A walk whose ways to run a layer are: all of it, without attention, without the MLP.
+
+        Only layers of `layers.eligible_alone` have all three; the others run whole in each way.
+        """
+        alone = set(self.layers.eligible_alone)
+        ways = [
+            self._without(set(), set()),
+            self._without(alone, set()),
+            self._without(set(), alone),
+        ]
+        return LayerWalk(self.model, ways, self.layers.list_name, self._shared)
 
     def uniform_skip_set(self, skip_ratio: float) -> SkipSet:
         """The evenly spread skip set of this model at `skip_ratio`."""

@@ -51,19 +51,25 @@ class ModelView:
 
     @torch.inference_mode()
     def forward(
-        self, cache: KVCache, token_ids: Sequence[int], paths: tuple[tuple[int, ...], ...]
+        self,
+        cache: KVCache,
+        token_ids: Sequence[int],
+        paths: tuple[tuple[int, ...], ...],
+        *,
+        is_estimate: bool = False,
     ) -> Logits:
         """Logits after each of the new rows; the cache's length does not move.
 
         Row i holds `token_ids[i]` and sees the cached sequence, then the new rows `paths[i]`,
-        the last of which is itself.
+        the last of which is itself. An estimate may compute all rows in one go: it is faster for
+        many rows, and its bits are not those of the contract.
         """
         num_rows = len(token_ids)
-        padding = max(0, self._min_rows - num_rows)
+        padding = 0 if is_estimate else max(0, self._min_rows - num_rows)
         row_positions = [cache.length + len(path) - 1 for path in paths]
         extra: dict[str, Any] = {}
         if self.supports_trees:
-            extra["row_paths"] = RowPaths(paths, self._rowwise)
+            extra["row_paths"] = RowPaths(paths, self._rowwise and not is_estimate)
         else:
             assert all(len(path) == row + 1 for row, path in enumerate(paths)), "rows are a chain"
         output = self._module(

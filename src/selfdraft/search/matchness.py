@@ -1,0 +1,85 @@
+"""Matchness: how often a draft would have written what was written (SWIFT, section 4.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from selfdraft.decoding.choice import Chooser
+from selfdraft.decoding.state import DecodingState
+from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.view import ModelView
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Tokens of a text on which drafts are compared: those from `start` up to `end`.
+
+    The cache holds at least the rows of every token before `end - 1`.
+    """
+
+    token_ids: Sequence[int]
+    cache: KVCache
+    chooser: Chooser
+    start: int
+    end: int
+
+    @classmethod
+    def latest(cls, state: DecodingState, num_tokens: int) -> "Window | None":
+        """The last `num_tokens` generated tokens of a request; None if there are fewer."""
+        if state.stats.num_new_tokens < num_tokens:
+            return None
+        end = len(state.token_ids)
+        return cls(state.token_ids, state.cache, state.chooser, end - num_tokens, end)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are compared (gamma)."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """On how many tokens a draft agreed with the text."""
+
+    num_matches: int
+    num_tokens: int
+
+    @property
+    def matchness(self) -> float:
+        """Share of tokens that the draft would have written too."""
+        return self.num_matches / self.num_tokens
+
+    @property
+    def acceptance(self) -> float:
+        """Expected rate of further tokens: the posterior mean under a uniform prior.
+
+        A window is short, so a perfect score is no proof: 32 of 32 count as 0.97.
+        """
+        return (self.num_matches + 1) / (self.num_tokens + 2)
+
+
+@torch.inference_mode()
+def measure_agreement(view: ModelView, windows: Sequence[Window]) -> Agreement:
+    """One teacher-forced pass of `view` over each window.
+
+    The draft is held against what was written by the rule of the request, noise and processors
+    included, since that is what it is for.
+    """
+    agreements = [_count_matches(view, window) for window in windows]
+    return Agreement(sum(agreements), sum(window.num_tokens for window in windows))
+
+
+def _count_matches(view: ModelView, window: Window) -> int:
+    first_row, num_rows = window.start - 1, window.num_tokens
+    paths = tuple(tuple(range(row + 1)) for row in range(num_rows))
+    with window.cache.rewound(first_row, num_rows):
+        inputs = window.token_ids[first_row : window.end - 1]
+        logits = view.forward(window.cache, inputs, paths)
+    written = window.token_ids[window.start : window.end]
+    choices = window.chooser.choose(
+        logits,
+        window.token_ids[: window.start],
+        [written[:number] for number in range(num_rows)],
+    )
+    return sum(int(a == b) for a, b in zip(choices.tolist(), written, strict=True))
