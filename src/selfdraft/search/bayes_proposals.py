@@ -1,4 +1,4 @@
-"""Proposals by Bayesian optimisation (SWIFT, section 4.1), with the library `bayesian-optimization`.
+"""Proposals by Bayesian optimisation (SWIFT, section 4.1), by `bayesian-optimization`.
 
 Every unit is a coordinate in [0, 1]; the largest of a suggested point are skipped. The optimiser is
 told the set that was evaluated, as ones and zeros, and not the point that it had suggested.

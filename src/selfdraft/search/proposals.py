@@ -85,7 +85,7 @@ class RandomSets:
 
 
 class Swaps:
-    """The best set with one or two units exchanged; of free size, also with one more or one less."""
+    """The best set with one or two units exchanged; where the size is free, also more or fewer."""
 
     name = "swap"
 
