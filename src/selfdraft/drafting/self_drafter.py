@@ -2,6 +2,7 @@
 
 import torch
 
+from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.drafting.draft_config import DraftConfig
@@ -37,6 +38,9 @@ class SelfDrafter:
             token_ids=(*chain, *(token_id for token_id, _ in siblings)),
             parents=(*range(-1, len(chain) - 1), *(parent for _, parent in siblings)),
         )
+
+    def observe(self, state: DecodingState, outcome: Round) -> None:
+        """Nothing to learn: the paper's rule is fixed."""
 
     def _draft_step(self, state: DecodingState, chain: list[int]) -> tuple[list[int], float]:
         """The best tokens after the chain, best first, and the draft's belief in the first."""
