@@ -49,7 +49,9 @@ class SelfDrafter:
     def observe(self, state: DecodingState, outcome: Round) -> None:
         """Nothing to learn: the paper's rule is fixed."""
 
-    def _draft_step(self, view: ModelView, state: DecodingState, chain: list[int]) -> tuple[list[int], float]:
+    def _draft_step(
+        self, view: ModelView, state: DecodingState, chain: list[int]
+    ) -> tuple[list[int], float]:
         """The best tokens after the chain, best first, and the draft's belief in the first."""
         logits = view.forward(state.cache, chain[-1:], ((0,),))
         state.cache.advance(1)
