@@ -126,11 +126,11 @@ def test_bits_survive_growth_of_the_cache() -> None:
     """Guards against rows lost, or kept at other strides, when the buffers are reallocated."""
     engine = tiny_engine(dtype=torch.bfloat16)
     prompt = make_prompt(6)
-    expected = torch.stack(list(logits_along(engine.target, prompt, tuple(make_prompt(40)))))
+    expected = torch.stack(list(logits_along(engine.target, prompt, tuple(make_prompt(140)))))
     cache = engine.target.new_cache(1)
     engine.target.prefill(cache, prompt)
     rows, capacities = [], set()
-    for token_id in make_prompt(40):
+    for token_id in make_prompt(140):
         rows.append(engine.target.forward(cache, [token_id], ((0,),))[0])
         cache.advance(1)
         capacities.add(cache.num_bytes())

@@ -1,35 +1,31 @@
-"""Attention over the cache, one new row at a time, so that a row's bits do not depend on the rest.
+"""Attention as transformers asks for it, so that a row's bits do not depend on the rows beside it.
 
 Contract L2 (DESIGN section 2) wants a token's logits to be the same bits whether it is decoded
-alone or verified as one node of a tree. Kernels break this when several queries share a call or
-when a mask is given. So every row gets a call of its own, on contiguous keys: the verified prefix,
-then the row's own path through the tree, whose rows are first copied into the slots behind the
-prefix. The query heads that share a key/value head become the query rows of that call: they see
-the same keys, so no mask is needed, and the keys are read once per group instead of once per head.
+alone or verified as one node of a tree. `row_attention` computes new rows on a CPU in that way.
 
-On devices with one launch per call (GPUs) this would be slow and would not buy exact bits, so
+On devices with one launch per call (GPUs) that would be slow and would not buy exact bits, so
 there the rows share one call with a mask, and the contract is L4.
 
 Which keys a layer sees at all (sliding windows, chunks) is the model's own business: it describes
 its mask to transformers as a function, which `Visibility` evaluates where it is needed. What
 `scaled_dot_product_attention` cannot compute (soft-capping, sinks) is left to the model's own
-eager attention, row by row as well.
+eager attention, row by row.
 """
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from selfdraft.errors import UnsupportedModelError
+from selfdraft.model.row_attention import PathSlots, attend_in_calls
+from selfdraft.model.row_paths import RowPaths
 from selfdraft.shapes import Keys, Queries, Values
 
 IMPLEMENTATION = "selfdraft"
@@ -37,9 +33,6 @@ IMPLEMENTATION = "selfdraft"
 
 # What a model passes when its attention is more than softmax(q k) v.
 _BEYOND_SDPA = ("softcap", "s_aux", "position_bias")
-
-RowAttention = Callable[[Queries, Keys, Values], Tensor]
-"""One row's attention on contiguous keys; the result is `[1, 1, heads, dim]`."""
 
 
 class Visibility:
@@ -81,40 +74,6 @@ class Visibility:
         return tuple(starts.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class RowPaths:
-    """What each new row may see behind the prefix: the new rows from the root to itself.
-
-    A row is named by its offset from the cache's length. Rows beyond the last path are padding;
-    their attention is zero.
-    """
-
-    paths: tuple[tuple[int, ...], ...]
-    rowwise: bool
-    _masks: dict[tuple[int, tuple[int, ...]], Tensor] = field(default_factory=dict, compare=False)
-
-    def mask(self, prefix_length: int, starts: tuple[int, ...], device: torch.device) -> Tensor:
-        """Boolean mask `[1, 1, rows, prefix_length + rows]`: True where a row may look.
-
-        Layers that see the same keys share it.
-        """
-        key = (prefix_length, starts)
-        if key not in self._masks:
-            self._masks[key] = self._new_mask(prefix_length, starts).to(device)
-        return self._masks[key]
-
-    def _new_mask(self, prefix_length: int, starts: tuple[int, ...]) -> Tensor:
-        num_rows = len(self.paths)
-        visible = torch.zeros(num_rows, prefix_length + num_rows, dtype=torch.bool)
-        for row, path in enumerate(self.paths):
-            start = starts[len(path) - 1]
-            visible[row, start:prefix_length] = True
-            visible[
-                row, [prefix_length + p for d, p in enumerate(path) if prefix_length + d >= start]
-            ] = True
-        return visible[None, None]
-
-
 def path_attention(
     module: torch.nn.Module,
     query: Queries,
@@ -145,17 +104,9 @@ def path_attention(
             ], None
         return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)
 
-    def attend(row: Queries, keys: Keys, values: Values) -> Tensor:
-        if special:
-            attended, _ = _eager(module)(
-                module, row, keys, values, None, scaling=scaling, **special
-            )
-            return attended
-        grouped = row.reshape(1, keys.shape[1], -1, row.shape[-1])
-        attended = scaled_dot_product_attention(grouped, keys, values, scale=scaling)
-        return attended.reshape(1, 1, row.shape[1], -1)
-
-    return _attend_by_row(query, key, value, prefix_length, starts, row_paths.paths, attend), None
+    if special:
+        return _attend_by_row(module, query, key, value, starts, row_paths, scaling, special), None
+    return attend_in_calls(query, key, value, starts, row_paths, scaling), None
 
 
 def _prefill(
@@ -190,53 +141,33 @@ def _eager(module: torch.nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def _attend_by_row(
+    module: torch.nn.Module,
     query: Queries,
     key: Keys,
     value: Values,
-    prefix_length: int,
     starts: tuple[int, ...],
-    paths: tuple[tuple[int, ...], ...],
-    attend: RowAttention,
+    row_paths: RowPaths,
+    scaling: float | None,
+    special: dict[str, Any],
 ) -> Tensor:
-    _, num_heads, num_rows, head_dim = query.shape
-    by_row = query.transpose(1, 2).contiguous()
+    """The model's own attention on the keys that a row sees, and no others; padding has none."""
+    _, num_heads, num_rows, _ = query.shape
+    prefix_length = key.shape[2] - num_rows
     attended = query.new_zeros(1, num_rows, num_heads, value.shape[3])
-    slots = _PathSlots(key, value, prefix_length)
-    for row, path in enumerate(paths):
+    slots, attend = PathSlots(key, value, prefix_length), _eager(module)
+    for row, path in enumerate(row_paths.paths):
         slots.arrange(path)
         start, end = starts[len(path) - 1], prefix_length + len(path)
-        one_row = by_row[:, row].view(1, num_heads, 1, head_dim)
-        attended[:, row : row + 1] = attend(one_row, key[:, :, start:end], value[:, :, start:end])
+        one_row, keys, values = (
+            query[:, :, row : row + 1],
+            key[:, :, start:end],
+            value[:, :, start:end],
+        )
+        attended[:, row : row + 1] = attend(
+            module, one_row, keys, values, None, scaling=scaling, **special
+        )[0]
     slots.restore()
     return attended
-
-
-class _PathSlots:
-    """The cache rows behind the prefix, which take turns holding the path of one row."""
-
-    def __init__(self, key: Keys, value: Values, prefix_length: int) -> None:
-        self._buffers = (key[:, :, prefix_length:], value[:, :, prefix_length:])
-        self._originals: tuple[Tensor, ...] | None = None
-        self._content = list(range(key.shape[2] - prefix_length))
-
-    def arrange(self, path: tuple[int, ...]) -> None:
-        """Make slots 0, 1, ... hold the new rows that `path` names."""
-        for slot, offset in enumerate(path):
-            if self._content[slot] != offset:
-                self._put(slot, offset)
-
-    def restore(self) -> None:
-        """Put every new row back into its own slot."""
-        for slot, offset in enumerate(self._content):
-            if slot != offset:
-                self._put(slot, slot)
-
-    def _put(self, slot: int, offset: int) -> None:
-        if self._originals is None:
-            self._originals = tuple(buffer.clone() for buffer in self._buffers)
-        for buffer, original in zip(self._buffers, self._originals, strict=True):
-            buffer[:, :, slot] = original[:, :, offset]
-        self._content[slot] = offset
 
 
 AttentionInterface.register(IMPLEMENTATION, path_attention)

@@ -15,6 +15,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from selfdraft.shapes import Keys, NewKeys, NewValues, Values
 
+KEY_BLOCK = 64
+"""Buffers are whole blocks of so many rows, because attention reads them so (`row_paths`)."""
+
 
 @dataclass(slots=True)
 class _Extent:
@@ -89,6 +92,7 @@ class KVLayer(CacheLayerMixin):
         super().__init__()  # type: ignore[no-untyped-call]
         self._extent = extent
         self.buffers: tuple[Tensor, ...] = ()
+        self._num_defined = 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on first use, when heads, dimensions, dtype and device are known."""
@@ -105,10 +109,19 @@ class KVLayer(CacheLayerMixin):
         start, end = self._extent.length, self._extent.length + key_states.shape[-2]
         if end > self.buffers[0].shape[-2]:
             self._grow(end)
+        if end > self._num_defined:
+            self._define(end)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
         keys, values = self.buffers
         return keys[:, :, :end], values[:, :, :end]
+
+    def _define(self, num_rows: int) -> None:
+        """Make the rest of the last block finite: attention multiplies it by zero."""
+        end = _whole_blocks(num_rows)
+        for buffer in self.buffers:
+            buffer[:, :, self._num_defined : end] = 0
+        self._num_defined = end
 
     def move_rows(self, sources: Sequence[int], target: int) -> None:
         """Copy the rows at `sources` to `target`, `target + 1`, ..."""
@@ -144,8 +157,13 @@ class KVLayer(CacheLayerMixin):
         for new, old in zip(grown, self.buffers, strict=True):
             new[:, :, :start] = old[:, :, :start]
         self.buffers = grown
+        self._num_defined = start
 
 
 def _buffer_like(states: Tensor, num_rows: int) -> Tensor:
     batch, heads, _, dim = states.shape
-    return states.new_empty((batch, heads, num_rows, dim))
+    return states.new_empty((batch, heads, _whole_blocks(num_rows), dim))
+
+
+def _whole_blocks(num_rows: int) -> int:
+    return -(-num_rows // KEY_BLOCK) * KEY_BLOCK

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from selfdraft.model.attention import RowPaths
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
+from selfdraft.model.row_paths import RowPaths
 from selfdraft.shapes import Logits
 
 # oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1. torch asks it
@@ -30,8 +30,8 @@ class ModelView:
     """A model as one function: new rows in, logits out.
 
     On a CPU in bfloat16 a row's logits have the same bits whether it comes alone or with others
-    (contract L2): attention is computed row by row, and a pass of one row is padded to two, which
-    costs nothing because such a pass waits for memory.
+    (contract L2): what attention computes for a row is laid out by the row alone (`row_paths`), and
+    a pass of one row is padded to two, which costs nothing because such a pass waits for memory.
 
     A view that does not support trees runs the model's own attention. Its rows must be a chain, and
     the contract is L4. So is that of quantised weights: their kernels promise nothing about bits.

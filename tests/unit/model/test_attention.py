@@ -13,7 +13,8 @@ from tree_strategies import parent_lists
 from selfdraft import Engine
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.errors import UnsupportedModelError
-from selfdraft.model.attention import RowPaths, path_attention
+from selfdraft.model.attention import path_attention
+from selfdraft.model.row_paths import RowPaths
 
 
 class _Module(nn.Module):
@@ -74,10 +75,12 @@ def test_a_row_sees_the_prefix_and_its_path_alone(rowwise: bool) -> None:
         torch.testing.assert_close(attended[0, row], expected[0, :, 0])
 
 
-def test_padding_has_no_attention() -> None:
+def test_padding_is_a_copy_of_the_last_row() -> None:
     """Guards against padding rows that read uninitialised memory."""
-    attended = attend(make_states(3, 2), RowPaths(((0,),), rowwise=True))
-    assert torch.equal(attended[0, 1], torch.zeros(4, 6))
+    query, key, value = make_states(3, 2)
+    query[:, :, 1] = query[:, :, 0]
+    attended = attend((query, key, value), RowPaths(((0,),), rowwise=True))
+    assert torch.equal(attended[0, 1], attended[0, 0])
     assert attended[0, 0].abs().sum() > 0
 
 

@@ -88,13 +88,13 @@ def test_growth_is_rare() -> None:
 
 def test_no_growth_within_the_capacity() -> None:
     """Guards against buffers that are smaller than what was asked for."""
-    cache = KVCache(1, 32)
+    cache = KVCache(1, 64)
     write(cache, 0, 1)
     address = cache.layers[0].buffers[0].data_ptr()
     cache.advance(1)
-    write(cache, 0, *range(31))
+    write(cache, 0, *range(63))
     assert cache.layers[0].buffers[0].data_ptr() == address
-    assert cache.num_bytes() == 2 * 2 * 32 * 3 * 4
+    assert cache.num_bytes() == 2 * 2 * 64 * 3 * 4
 
 
 def test_a_layer_that_was_skipped_grows_later() -> None:
