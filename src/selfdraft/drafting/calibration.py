@@ -17,11 +17,16 @@ _MAX_KEYS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that may come next, the kind of draft that it is, and a guess for that kind."""
+    """A token that may come next, the kind of draft that it is, and a guess for that kind.
+
+    `family` is a wider kind, whose probability is the guess for a key that is new: the same
+    confidence by any plan, say, where the key names the plan.
+    """
 
     token_id: int
     key: Hashable
     prior: float
+    family: Hashable = None
 
 
 @dataclass(slots=True)
@@ -48,10 +53,27 @@ class Calibration:
             return prior
         return (record.num_hits + _PRIOR_WEIGHT * prior) / (record.num_seen + _PRIOR_WEIGHT)
 
+    def of(self, candidate: Candidate) -> float:
+        """The probability that `candidate` is right if its parent is."""
+        prior = candidate.prior
+        if candidate.family is not None:
+            prior = self.probability(candidate.family, prior)
+        return self.probability(candidate.key, prior)
+
     def num_seen(self, key: Hashable) -> float:
         """Outcomes of the key that are remembered, old ones counted less."""
         record = self._records.get(key)
         return record.num_seen if record else 0.0
+
+    def judge(self, candidates: Iterable[Candidate], choice: int) -> None:
+        """The target chose `choice` where `candidates` were drafted."""
+        outcomes = []
+        for candidate in candidates:
+            is_hit = candidate.token_id == choice
+            outcomes.append((candidate.key, is_hit))
+            if candidate.family is not None:
+                outcomes.append((candidate.family, is_hit))
+        self.observe(outcomes)
 
     def observe(self, outcomes: Iterable[tuple[Hashable, bool]]) -> None:
         """Candidates with these keys turned out to be the target's choice, or not."""
