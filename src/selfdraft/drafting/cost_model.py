@@ -13,6 +13,7 @@ from threading import Lock
 
 _RECENT = 31  # passes that a median is taken of
 _MIN_PASSES = 2  # with fewer, a row count is estimated from its neighbours
+_MAX_AGE = 512  # passes after which a row count that was not run again is forgotten
 _MAX_PLANS = 64  # a search times many; the oldest are forgotten
 
 # What one more row costs, as a share of a pass of one, where nothing has been measured yet.
@@ -39,6 +40,8 @@ class CostModel:
     def __init__(self, relative_bytes: Callable[[Hashable], float] = lambda plan: 1.0) -> None:
         self._relative_bytes = relative_bytes
         self._verify: dict[int, deque[tuple[int, float]]] = {}
+        self._newest: dict[int, int] = {}  # the number of each row count's last pass
+        self._bases: dict[int, float] = {}
         self._draft: OrderedDict[Hashable, deque[tuple[int, float]]] = OrderedDict()
         self._bins: OrderedDict[tuple[int, int], deque[float]] = OrderedDict()
         self._slope = 0.0
@@ -55,14 +58,18 @@ class CostModel:
         """A verification of `num_rows` nodes behind `context` tokens took `seconds`."""
         with self._lock:
             self._verify.setdefault(num_rows, deque(maxlen=_RECENT)).append((context, seconds))
+            self._bases.pop(num_rows, None)
             key = (num_rows, context // _CONTEXT_BIN)
             self._bins.setdefault(key, deque(maxlen=_PER_BIN)).append(seconds)
             self._bins.move_to_end(key)
             if len(self._bins) > _MAX_BINS:
                 self._bins.popitem(last=False)
             self._num_observed += 1
+            self._newest[num_rows] = self._num_observed
             if self._num_observed % _REFIT_INTERVAL == 0:
                 self._slope = _fit_slope(self._bins)
+                self._bases.clear()
+                self._forget_old()
             self._curve = None
 
     def observe_draft(self, plan: Hashable, context: int, seconds: float) -> None:
@@ -77,6 +84,11 @@ class CostModel:
         """A verification of `num_rows` nodes behind `context` tokens; never falls with rows."""
         with self._lock:
             return self._verify_seconds(num_rows, context)
+
+    def verify_curve(self, max_rows: int, context: int) -> list[float]:
+        """`verify_seconds` of 1, 2, ... `max_rows` nodes."""
+        with self._lock:
+            return [self._verify_seconds(rows, context) for rows in range(1, max_rows + 1)]
 
     def draft_seconds(self, plan: Hashable, context: int) -> float:
         """One draft step of `plan` behind `context` tokens."""
@@ -116,8 +128,18 @@ class CostModel:
         """Row counts in rising order and their seconds at no context, never falling."""
         trusted = {n: p for n, p in self._verify.items() if len(p) >= _MIN_PASSES} or self._verify
         counts = sorted(trusted)
-        seconds = [self._at_context(trusted[n], n, 0) for n in counts]
+        for n in counts:
+            if n not in self._bases:
+                self._bases[n] = self._at_context(trusted[n], n, 0)
+        seconds = [self._bases[n] for n in counts]
         return counts, _never_falling(seconds, [len(trusted[n]) for n in counts])
+
+    def _forget_old(self) -> None:
+        """Row counts that have not been run for long: else what was dear once stays so."""
+        for num_rows, newest in list(self._newest.items()):
+            if self._num_observed - newest > _MAX_AGE:
+                del self._newest[num_rows], self._verify[num_rows]
+                self._bases.pop(num_rows, None)
 
     def _at_context(
         self, passes: Collection[tuple[int, float]], num_rows: int, context: int
