@@ -6,6 +6,7 @@ from typing import Protocol
 from selfdraft.decoding.loop import Drafter, Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
 from selfdraft.search.online_search import OnlineSearch
@@ -16,6 +17,11 @@ class PlanDrafter(Drafter, Protocol):
 
     def use(self, view: ModelView | None, plan: DraftPlan | None) -> None:
         """Draft with `view`, which runs `plan`, from here on; None drafts without a model."""
+        ...
+
+    @property
+    def last_outcome(self) -> ChainOutcome:
+        """What became of what the plan drafted in the round that was observed last."""
         ...
 
 
@@ -48,21 +54,9 @@ class AdaptiveDrafter:
     def observe(self, state: DecodingState, outcome: Round) -> None:
         """Let the drafter learn, then the search."""
         self._drafter.observe(state, outcome)
-        num_accepted, was_refused = _chain_outcome(outcome)
         self._search.after_round(
             state,
-            outcome.draft_seconds + outcome.verify_seconds,
-            num_accepted=num_accepted,
-            was_refused=was_refused,
+            num_tokens=len(outcome.accepted),
+            seconds=outcome.draft_seconds + outcome.verify_seconds,
+            drafted=self._drafter.last_outcome,
         )
-
-
-def _chain_outcome(outcome: Round) -> tuple[int, bool]:
-    """Accepted tokens of the tree's main chain, and whether it had one more that was refused."""
-    length = 0
-    for node, parent in enumerate(outcome.tree.parents):
-        if parent != node - 1:
-            break
-        length = node
-    num_accepted = sum(1 for depth, node in enumerate(outcome.accepted) if node == depth) - 1
-    return num_accepted, num_accepted < length

@@ -13,6 +13,7 @@ from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.drafting.calibration import Candidate
+from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
 from selfdraft.drafting.free_drafts import FreeDrafts, Place
@@ -70,6 +71,7 @@ class Router:
         self._hope = _HOPE
         self._rounds_undrafted = 0
         self._proposal: _Proposal | None = None
+        self.last_outcome = ChainOutcome()
 
     def use(
         self, view: ModelView | None, plan: DraftPlan | None, *, expected: float = _HOPE
@@ -214,13 +216,17 @@ class Router:
 
     def _judge_steps(self, proposal: _Proposal, outcome: Round) -> None:
         choices, weight = outcome.verdict.choices, _PROBE_WEIGHT if proposal.is_probe else 1
+        num_right, was_wrong = 0, False
         for index in outcome.accepted:
             chain_index = proposal.nodes[index].chain_index
             if chain_index is None or chain_index == len(proposal.steps):
                 break
             step = proposal.steps[chain_index]
+            was_wrong = step.candidates[0].token_id != choices[index]
+            num_right += not was_wrong
             for _ in range(weight):
                 self._memory.calibration.judge((*step.candidates, step.expectation), choices[index])
+        self.last_outcome = ChainOutcome(num_right, was_wrong)
 
     def _recycle(self, state: DecodingState, root_index: int, outcome: Round) -> None:
         before = state.token_ids[root_index - 1] if root_index else -1

@@ -5,6 +5,7 @@ import torch
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
@@ -19,6 +20,7 @@ class SelfDrafter:
     def __init__(self, view: ModelView | None, config: DraftConfig) -> None:
         self._view = view
         self._config = config
+        self.last_outcome = ChainOutcome()
 
     def use(self, view: ModelView | None, plan: DraftPlan | None) -> None:
         """Draft with another view from here on; None proposes nothing."""
@@ -47,7 +49,8 @@ class SelfDrafter:
         )
 
     def observe(self, state: DecodingState, outcome: Round) -> None:
-        """Nothing to learn: the paper's rule is fixed."""
+        """Nothing is learned, as the paper's rule is fixed; `last_outcome` is for a search."""
+        self.last_outcome = ChainOutcome.of_main_chain(outcome)
 
     def _draft_step(
         self, view: ModelView, state: DecodingState, chain: list[int]

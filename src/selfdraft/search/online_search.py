@@ -12,6 +12,7 @@ from typing import Protocol
 
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.stopwatch import now
+from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
@@ -115,21 +116,21 @@ class OnlineSearch:
         return self._budget.spent_seconds / decoded if decoded else 0.0
 
     def after_round(
-        self, state: DecodingState, seconds: float, *, num_accepted: int, was_refused: bool
+        self, state: DecodingState, *, num_tokens: int, seconds: float, drafted: ChainOutcome
     ) -> None:
         """Take note of a round of `seconds`, and do at most one step of the search.
 
-        `num_accepted` tokens of the plan's draft were kept; `was_refused` if it drafted one more.
-        If another request is at it, this one goes on at once.
+        `drafted` is what became of the plan's draft. If another request is at it, this one goes on
+        at once.
         """
         if not self._lock.acquire(blocking=False):
             return
         try:
             self._budget.count_decoding(seconds)
-            self._num_tokens += num_accepted + 1
+            self._num_tokens += num_tokens
             self._context = state.cache.length
             if self._config.is_adaptive:
-                self._watch(num_accepted, was_refused)
+                self._watch(drafted)
             if not self.is_resting:
                 self._look_at(state)
                 self._step(state)
@@ -188,13 +189,13 @@ class OnlineSearch:
             value=value,
         )
 
-    def _watch(self, num_accepted: int, was_refused: bool) -> None:
+    def _watch(self, drafted: ChainOutcome) -> None:
         """Start again where the draft has become worse, or where there is none and time went by."""
-        if self._plan is not None and (num_accepted or was_refused):
-            has_dropped = self._drop.observe(num_accepted, was_refused=was_refused)
+        if self._plan is not None:
+            has_dropped = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
         else:
             waited = self._num_tokens - self._tokens_at_rest
-            has_dropped = self._plan is None and self.is_resting and waited >= _RETRY_TOKENS
+            has_dropped = self.is_resting and waited >= _RETRY_TOKENS
         if has_dropped:
             self._trace.write("restart", num_tokens=self._num_tokens)
             self._drop.restart()
