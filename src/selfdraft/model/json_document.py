@@ -7,6 +7,7 @@ want to look at it, and no run ends because of it.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from selfdraft.model.progress import first_line, say
+
+# A list of numbers, one on each line. A text of JSON has no line breaks, so none is meant.
+_NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\n *\]")
 
 
 class DamagedDocumentError(Exception):
@@ -49,8 +53,8 @@ def write_document(file: Path, document: Mapping[str, object], *, format_number:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    text = json.dumps({"format": format_number, **document}, indent=1, allow_nan=False) + "\n"
-    write_text(file, text)
+    text = json.dumps({"format": format_number, **document}, indent=1, allow_nan=False)
+    write_text(file, _NUMBERS.sub(_on_one_line, text) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
@@ -79,3 +83,7 @@ def set_aside(file: Path, problem: object) -> None:
         say(f"{file} is not used: {problem}")
         return
     say(f"{file} is not used: {problem}; it is now {aside.name}")
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
