@@ -71,8 +71,10 @@ class _CodeWalk:
     def _add_function(self, part: FunctionType) -> None:
         constants = (*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).items())
         self._lines.add(f"{_name(part)} {_code_line(part.__code__)} {_constant(constants)}")
-        for cell in part.__closure__ or ():
-            self.add(_content(cell))
+        for name, cell in zip(part.__code__.co_freevars, part.__closure__ or (), strict=True):
+            content = _content(cell)
+            self._lines.add(f"{_name(part)} {name} {_constant(content)}")
+            self.add(content)
         if not _is_versioned(part):
             for name in _names(part.__code__):
                 value = part.__globals__.get(name)

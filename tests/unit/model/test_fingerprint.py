@@ -163,6 +163,27 @@ def test_other_code_has_another_exact_fingerprint(
     assert after.weights == before.weights
 
 
+def scaling(forward: Callable[..., Tensor], factor: float) -> Callable[..., Tensor]:
+    def scaled(mlp: LlamaMLP, x: Tensor) -> Tensor:
+        return forward(mlp, x) * factor
+
+    return scaled
+
+
+def plain(mlp: LlamaMLP, x: Tensor) -> Tensor:
+    return mlp.down_proj(mlp.up_proj(x))
+
+
+def test_what_a_wrapper_wraps_is_part_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards decorated methods, whose own code is the decorator's."""
+    found = set()
+    for wrapped, factor in ((LlamaMLP.forward, 1.0), (plain, 1.0), (plain, 2.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(LlamaMLP, "forward", scaling(wrapped, factor))
+            found.add(fingerprint_of(tiny_model()).exact)
+    assert len(found) == 3
+
+
 def with_hook(model: PreTrainedModel) -> None:
     model.model.layers[1].register_forward_hook(lambda *_: None)
 
