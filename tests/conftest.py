@@ -1,9 +1,14 @@
 """What every test runs under: checked tensor shapes, one thread, repeatable examples."""
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import jaxtyping
+import pytest
 import torch
 from hypothesis import settings
 
@@ -22,6 +27,35 @@ _CHECKED_MODULES = (
 )
 
 jaxtyping.install_import_hook(list(_CHECKED_MODULES), "runtime_types.check_types")
+
+# What is learned of a model is kept in the cache folder. Tests must neither write to the user's nor
+# be helped by what is there, but converting the default model again would take 15 s: its folders
+# are linked. Set here, before any test module looks at the environment.
+from selfdraft.model.model_cache import cache_home  # noqa: E402
+
+_USERS_HOME = cache_home()
+_TESTS_HOME = Path(tempfile.mkdtemp(prefix="selfdraft-tests-"))
+atexit.register(shutil.rmtree, _TESTS_HOME, ignore_errors=True)
+
+
+def _prepare_home(home: Path) -> Path:
+    home.mkdir(exist_ok=True)
+    for name in ("models", "downloads"):
+        if (_USERS_HOME / name).is_dir():
+            (home / name).symlink_to(_USERS_HOME / name)
+    return home
+
+
+os.environ["SELFDRAFT_HOME"] = str(_prepare_home(_TESTS_HOME))
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for each test, so that none depends on what another has learned."""
+    home = _prepare_home(tmp_path_factory.mktemp("home"))
+    monkeypatch.setenv("SELFDRAFT_HOME", str(home))
+    return home
+
 
 # Tiny matrices gain nothing from a second thread, and idle OpenMP threads fight over the cores.
 torch.set_num_threads(1)

@@ -186,11 +186,25 @@ def test_acceptance_rate_counts_positions_not_siblings() -> None:
         pass
     assert state.stats.num_drafted == 3
     assert state.stats.num_accepted == 2
+    assert state.stats.num_accepted_siblings == 0
     assert state.stats.acceptance_rate == pytest.approx(2 / 3)
     wide = decode(tiny_engine(), PROMPT, DRAFTS["wide tree"], max_new_tokens=24).state.stats
     assert wide.num_drafted <= 4 * wide.num_rounds
     assert wide.num_accepted + wide.num_rounds == wide.num_new_tokens
     assert wide.acceptance_rate <= 1
+
+
+def test_accepted_siblings_are_told_apart() -> None:
+    """A tree that is kept by its siblings reads like a good draft; the drafted token was wrong."""
+    written = decode(tiny_engine(), PROMPT, "off", max_new_tokens=6).sink.token_ids
+    wrong = [token for token in range(96) if token not in written]
+    # After the root a wrong token and, beside it, the right one, which the next right one follows.
+    tree = ([wrong[0], written[0], written[1]], [0, 0, 2])
+    state = new_state(tiny_engine(), PROMPT, Recorder(), max_new_tokens=3)
+    for _ in speculate(tiny_engine().target, PlannedDrafter(tree), state):
+        pass
+    assert state.stats.num_accepted == 2
+    assert state.stats.num_accepted_siblings == 2
 
 
 def test_planned_chain_that_is_right_is_fully_accepted() -> None:

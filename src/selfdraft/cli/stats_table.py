@@ -112,6 +112,7 @@ def _rows(stats: "Stats") -> list[tuple[str, str]]:
         ("mean accepted length M", f"{stats.mean_accepted_length:.2f}"),
         ("drafted", str(stats.num_drafted) if has_draft else "-"),
         ("accepted", f"{stats.num_accepted} ({stats.acceptance_rate:.0%})" if has_draft else "-"),
+        ("  of it siblings", str(stats.num_accepted_siblings) if has_draft else "-"),
         ("prefill", f"{stats.prefill_seconds:.2f} s"),
         ("decode", f"{stats.decode_seconds:.2f} s"),
         ("  of it draft", f"{stats.draft_seconds:.2f} s" if has_draft else "-"),
@@ -121,4 +122,6 @@ def _rows(stats: "Stats") -> list[tuple[str, str]]:
 
 
 def _accepted(stats: "Stats") -> str:
-    return f"accepted {stats.num_accepted}, acceptance rate {stats.acceptance_rate:.2f}"
+    siblings = stats.num_accepted_siblings
+    of_it = f" ({siblings} as siblings)" if siblings else ""
+    return f"accepted {stats.num_accepted}{of_it}, acceptance rate {stats.acceptance_rate:.2f}"

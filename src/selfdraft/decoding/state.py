@@ -77,6 +77,8 @@ class DecodingState:
             self.token_ids.append(token.token_id)
             self.stats.num_new_tokens += 1
             self.stats.num_accepted += token.from_draft
+            # The drafted chain comes first in a tree: its node at depth n is node n.
+            self.stats.num_accepted_siblings += token.from_draft and path[num_kept] != num_kept
             self.finish_reason = self._reason_to_finish(token)
             if self.is_finished:
                 break

@@ -14,6 +14,8 @@ class Stats:
     """Drafted positions: siblings are not counted, so that a rate above 1 cannot hide."""
     num_accepted: int = 0
     """Drafted tokens that were kept; bonus tokens are not counted."""
+    num_accepted_siblings: int = 0
+    """Of them, those that are not the drafted chain's own token, but another of its position."""
     prefill_seconds: float = 0.0
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0

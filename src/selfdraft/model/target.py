@@ -4,67 +4,52 @@ import inspect
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
-from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
+from selfdraft.model.certifying import certify
+from selfdraft.model.discovery import layer_stubs
 from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
-from selfdraft.model.placement import running_device
-from selfdraft.model.quantisation import is_quantised
+from selfdraft.model.probe import decoder_config
 from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.step_bytes import StepBytes
 from selfdraft.model.stubs import StubModule
 from selfdraft.model.sublayers import DecoderLayers
-from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
 
 # What a cache of keys and values can roll back; everything else has a state that moves on.
 _ROLLED_BACK = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}
 
-# Two ways to compute the same logits may differ by this share of the largest one.
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-_LOW_PRECISION_TOLERANCE = 0.1
-
-# A model that is run in a way it was not written for fails with one of these.
-_FAILURES = (
-    TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, AssertionError,
-    UnsupportedModelError,
-)  # fmt: skip
-
 
 class Target(ModelView):
     """The full model, and the source of drafts of it."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, fingerprint: Fingerprint | None = None) -> None:
         """Learn the model's structure and certify that it is computed rightly.
+
+        What is known of a model with this fingerprint from an earlier time is not learned again.
+        The fingerprint is taken here unless it is given; where the weights have been packed since
+        they were loaded, give the one that was taken before.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
         """
         _require_decoder_only(model)
         self.model = model
-        list_name = find_layer_list(model)
-        probe = _Probe(model, list_name)
-        learned = probe.learn(IMPLEMENTATION)
-        supports_trees = learned is not None
-        if learned is None:
-            learned = probe.learn(None)
-        if learned is None:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} gives other logits when it continues from a cache than "
-                f"from the start ({probe.problem}): {_remedy(model)}"
-            )
-        view, layers = learned
-        self.layers: DecoderLayers = layers
-        self._vocab_size = probe.vocab_size
-        self._attention = IMPLEMENTATION if supports_trees else None
-        super().__init__(view, supports_trees=supports_trees)
+        self.fingerprint = fingerprint or fingerprint_of(model)
+        certified = certify(model, self.fingerprint)
+        certificate = certified.certificate
+        self.layers: DecoderLayers = certificate.layers
+        self._vocab_size = certificate.vocab_size
+        self._attention = IMPLEMENTATION if certificate.supports_trees else None
+        super().__init__(certified.view, supports_trees=certificate.supports_trees)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,7 +59,7 @@ class Target(ModelView):
     @property
     def max_context(self) -> int | None:
         """Most tokens that prompt and output may have together, where the model has a limit."""
-        config = _text_config(self.model)
+        config = decoder_config(self.model)
         limits = [getattr(config, "max_position_embeddings", None), _rope_border(config)]
         return min((limit for limit in limits if limit is not None), default=None)
 
@@ -155,28 +140,13 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
             f"{name} takes no past_key_values: it has a recurrent state, or no cache at all, and "
             "nothing that could be rolled back: use model.generate() of transformers"
         )
-    layer_types, _ = get_layer_types_and_kwargs(_text_config(model))
+    layer_types, _ = get_layer_types_and_kwargs(decoder_config(model))
     for index, layer_type in enumerate(layer_types):
         if layer_type not in _ROLLED_BACK:
             raise UnsupportedModelError(
                 f"layer {index} of {name} is of type {layer_type}, whose state cannot be rolled "
                 "back: use model.generate() of transformers"
             )
-
-
-def _remedy(model: PreTrainedModel) -> str:
-    if is_quantised(model):
-        return (
-            "its activations are probably quantised for all tokens of a pass together, so that a "
-            "token's logits depend on the others: quantise the weights only, or activations token "
-            "by token, or use model.generate() of transformers"
-        )
-    return "use model.generate() of transformers"
-
-
-def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
-    """The config of the decoder, which in a model of several parts is a part of the config."""
-    return model.config.get_text_config(decoder=True)
 
 
 def _rope_border(config: PreTrainedConfig) -> int | None:
@@ -190,62 +160,3 @@ def _rope_border(config: PreTrainedConfig) -> int | None:
         return None
     own: int | None = getattr(config, "original_max_position_embeddings", None)
     return rope.get("original_max_position_embeddings", own)
-
-
-class _Probe:
-    """Runs a model on a few tokens, from the start and in steps, and compares."""
-
-    def __init__(self, model: PreTrainedModel, list_name: str) -> None:
-        self._model = model
-        self._list_name = list_name
-        self.problem = ""
-        num_tokens = _text_config(model).vocab_size
-        *self._prompt, self._root, self._child, self._sibling = (
-            (7 * i * i + 11 * i + 3) % num_tokens for i in range(7)
-        )
-        self._expected = self._read_from_start()
-
-    @property
-    def vocab_size(self) -> int:
-        """Entries of a row of logits; a quantised head does not show them."""
-        return self._expected.shape[-1]
-
-    def learn(self, attention: str | None) -> tuple[PreTrainedModel, DecoderLayers] | None:
-        """A view with `attention` and its layers, if it can be run so; else None, and `problem`."""
-        view = share(self._model, {}, attention)
-        runner = ModelView(view, supports_trees=attention is not None)
-        try:
-            with TracedLayers(view, self._list_name) as traced:
-                cache = traced.new_cache(len(self._prompt))
-                runner.prefill(cache, self._prompt)
-            self._require_same_logits(runner, cache)
-            cache.rewind(0)  # so that a layer's call can be repeated as it was
-            return view, learn_layers(view, self._list_name, traced.traces)
-        except _FAILURES as error:
-            self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
-            return None
-
-    def _require_same_logits(self, view: ModelView, cache: KVCache) -> None:
-        """Certificate (b), for a tree or a chain behind a prefix; and no state but the cache's."""
-        tokens = [self._root, self._child]
-        paths: tuple[tuple[int, ...], ...] = ((0,), (0, 1))
-        if view.supports_trees:
-            tokens, paths = [*tokens, self._sibling], (*paths, (0, 2))
-        self._compare(view.forward(cache, tokens, paths), self._expected[: len(tokens)])
-        self._compare(view.forward(cache, tokens[:1], paths[:1]), self._expected[:1])
-
-    def _compare(self, found: Tensor, expected: Tensor) -> None:
-        tolerance = _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
-        difference = float((found.double() - expected.double()).abs().max())
-        if not difference <= tolerance * float(expected.abs().max()):
-            raise UnsupportedModelError(f"logits differ by {difference:.3g}")
-
-    @torch.inference_mode()
-    def _read_from_start(self) -> Tensor:
-        """Logits after root, child and sibling, by the model itself in one pass without a cache."""
-        rows = [[*self._prompt, self._root, last] for last in (self._child, self._sibling)]
-        token_ids = torch.tensor(rows, device=running_device(self._model))
-        keeps_some = "logits_to_keep" in inspect.signature(self._model.forward).parameters
-        extra = {"logits_to_keep": 2} if keeps_some else {}
-        logits = share(self._model, {})(input_ids=token_ids, use_cache=False, **extra).logits
-        return torch.stack([logits[0, -2], logits[0, -1], logits[1, -1]])

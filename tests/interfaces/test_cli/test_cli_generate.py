@@ -23,6 +23,7 @@ STATS = {
     "num_rounds",
     "num_drafted",
     "num_accepted",
+    "num_accepted_siblings",
     "acceptance_rate",
     "mean_accepted_length",
     "prefill_seconds",

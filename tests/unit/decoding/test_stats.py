@@ -29,6 +29,7 @@ def test_as_dict_has_every_count_and_rate() -> None:
         "num_rounds",
         "num_drafted",
         "num_accepted",
+        "num_accepted_siblings",
         "prefill_seconds",
         "draft_seconds",
         "verify_seconds",
