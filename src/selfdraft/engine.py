@@ -106,6 +106,7 @@ class Engine:
         search: SearchConfig | None = None,
         remembered: Sequence[SkipSet] = (),
         trace: Trace | None = None,
+        draft_memory_limit: int | None = None,
     ) -> None:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
 
@@ -116,11 +117,13 @@ class Engine:
             search: how `auto` looks for a draft.
             remembered: skip sets that it begins with, the best first.
             trace: where the search records what it does.
+            draft_memory_limit: bytes that drafts may take for copies of the weights in fewer
+                bits; 0 is no copy, None no limit.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
         """
-        self.target = Target(model)
+        self.target = Target(model, draft_memory_limit=draft_memory_limit)
         self.tokenizer = tokenizer
         self.draft = draft
         self.drafts = Drafts(self.target, search, remembered, trace)
@@ -134,6 +137,7 @@ class Engine:
         dtype: str | torch.dtype = "auto",
         device: str = "auto",
         draft: Draft = "auto",
+        draft_memory_limit: int | None = None,
     ) -> "Engine":
         """Load a model by alias (`smollm2-135m`), hub id, local folder or `.gguf` file.
 
@@ -146,7 +150,9 @@ class Engine:
             UnsupportedModelError: see `Engine`.
         """
         loaded = load_model(name, dtype=dtype, device=device)
-        return cls(loaded.model, loaded.tokenizer, draft=draft)
+        return cls(
+            loaded.model, loaded.tokenizer, draft=draft, draft_memory_limit=draft_memory_limit
+        )
 
     def generate(
         self,

@@ -27,7 +27,7 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 _LOW_PRECISION_TOLERANCE = 0.1
 
 # A model that is run in a way it was not written for fails with one of these.
-_FAILURES = (
+FAILURES = (
     TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, AssertionError,
     UnsupportedModelError,
 )  # fmt: skip
@@ -78,7 +78,7 @@ class Probe:
             logits = runner.forward(cache, tokens, tuple(paths))[len(self._prompt) :]
             self._require_close(certificate.logits.difference(logits), certificate.logits.largest)
             return view
-        except _FAILURES as error:
+        except FAILURES as error:
             self.problem = _described(error)
             return None
 
@@ -93,7 +93,7 @@ class Probe:
             self._require_same_logits(runner, cache)
             cache.rewind(0)  # so that a layer's call can be repeated as it was
             return view, learn_layers(view, list_name, traced.traces)
-        except _FAILURES as error:
+        except FAILURES as error:
             self.problem = _described(error)
             return None
 

@@ -2,6 +2,7 @@
 
 import inspect
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -12,11 +13,13 @@ from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.certifying import certify
 from selfdraft.model.discovery import layer_stubs
-from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
-from selfdraft.model.probe import decoder_config
+from selfdraft.model.low_bit import LowBitCopies, Substitutes
+from selfdraft.model.probe import FAILURES, decoder_config
+from selfdraft.model.progress import first_line
 from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.step_bytes import StepBytes
@@ -31,12 +34,21 @@ _ROLLED_BACK = {"full_attention", "sliding_attention", "chunked_attention", "dum
 class Target(ModelView):
     """The full model, and the source of drafts of it."""
 
-    def __init__(self, model: PreTrainedModel, fingerprint: Fingerprint | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        fingerprint: Fingerprint | None = None,
+        *,
+        draft_memory_limit: int | None = None,
+    ) -> None:
         """Learn the model's structure and certify that it is computed rightly.
 
         What is known of a model with this fingerprint from an earlier time is not learned again.
         The fingerprint is taken here unless it is given; where the weights have been packed since
         they were loaded, give the one that was taken before.
+
+        `draft_memory_limit` are the bytes that copies of the weights in fewer bits may take; 0 is
+        no copy, None no limit.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
@@ -49,6 +61,8 @@ class Target(ModelView):
         self.layers: DecoderLayers = certificate.layers
         self._vocab_size = certificate.vocab_size
         self._attention = IMPLEMENTATION if certificate.supports_trees else None
+        list_name = certificate.layers.list_name
+        self._low_bit = LowBitCopies(model, list_name, draft_memory_limit, self._try_out)
         super().__init__(certified.view, supports_trees=certificate.supports_trees)
 
     @property
@@ -85,20 +99,43 @@ class Target(ModelView):
 
         Raises:
             SkipSetError: the plan skips a sublayer that may not be skipped.
-            UnsupportedModelError: there are no weights of so few bits.
+            ConfigError: a copy of the weights in fewer bits would exceed the memory limit.
+            UnsupportedModelError: the model can have no such copy.
         """
         self.layers.require_skippable(plan.skip_set)
-        if plan.weight_bits != 16:
-            raise UnsupportedModelError(
-                f"weight_bits is {plan.weight_bits}: this model has no copy of its weights in "
-                "fewer bits, draft with weight_bits=16"
-            )
-        module = self._without(set(plan.skip_set.attention), set(plan.skip_set.mlp))
+        rounded = self._low_bit.substitutes(plan.weight_bits)
+        module = self._without(set(plan.skip_set.attention), set(plan.skip_set.mlp), rounded)
         return ModelView(module, supports_trees=self.supports_trees)
 
-    def _without(self, attention: set[int], mlp: set[int]) -> PreTrainedModel:
+    def predict_copy_bytes(self, bits: WeightBits) -> int:
+        """Bytes of the copy of the weights that drafts with `bits` share; 0 if there can be none.
+
+        Known before it is made, and exact.
+        """
+        return self._low_bit.predict_bytes(bits)
+
+    @property
+    def copy_bytes(self) -> dict[WeightBits, int]:
+        """Bytes of each copy of the weights that has been made, by its bits."""
+        return self._low_bit.num_bytes
+
+    def _try_out(self, rounded: Substitutes) -> None:
+        """Raise `UnsupportedModelError` if the model does more with a linear than to call it."""
+        view = ModelView(self._without(set(), set(), rounded), supports_trees=self.supports_trees)
+        try:
+            view.forward(self.new_cache(1), [0], ((0,),))
+        except FAILURES as error:
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} does not run with rounded weights "
+                f"({first_line(error)}): draft with weight_bits=16"
+            ) from error
+
+    def _without(
+        self, attention: set[int], mlp: set[int], rounded: Substitutes = MappingProxyType({})
+    ) -> PreTrainedModel:
         stubs = layer_stubs(self.layers, attention, mlp)
-        return self._shared({self.model.get_submodule(n): StubModule(s) for n, s in stubs.items()})
+        left_out = {self.model.get_submodule(n): StubModule(s) for n, s in stubs.items()}
+        return self._shared({**rounded, **left_out})
 
     def _shared(self, substitutes: dict[nn.Module, nn.Module]) -> PreTrainedModel:
         return share(self.model, substitutes, self._attention)

@@ -1,0 +1,27 @@
+"""The weight of a linear as a plain matrix, whatever form a module keeps it in."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def dense_weight(module: nn.Module) -> Tensor | None:
+    """The matrix `[out_features, in_features]` of a plain linear; None if `module` is not one.
+
+    Without a copy where the module has such a matrix. Not plain is a weight that is quantised or
+    elsewhere (offloaded), and a forward of the module's own.
+    """
+    is_linear = type(module).forward is nn.Linear.forward
+    is_transposed = type(module) is Conv1D
+    if not (is_linear or is_transposed) or "forward" in vars(module):
+        return None
+    weight: Any = module.weight
+    is_plain = type(weight) in (Tensor, nn.Parameter) and weight.dtype in _FLOATS
+    if not is_plain or weight.is_meta:
+        return None
+    matrix: Tensor = weight.detach()
+    return matrix if is_linear else matrix.T

@@ -1,0 +1,139 @@
+"""The target's linears once more, in few bits: made when a draft first asks, shared by all drafts.
+
+Only linears of the decoder layers and the head are copied, and only those that the kernels can
+run; the draft computes the rest with the target's own modules. Weights that are changed afterwards
+stay as they were in the copy, which costs speed and never the text.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.model.dense_weight import dense_weight
+from selfdraft.model.draft_plan import WeightBits
+from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
+from selfdraft.model.placement import running_device
+from selfdraft.model.quantisation import is_quantised
+from selfdraft.model.rounding import GROUP
+
+_KINDS: dict[int, type[Int4Linear] | type[Int8Linear]] = {4: Int4Linear, 8: Int8Linear}
+_WORTH_A_BAR = 2 * 10**8  # weights; fewer are rounded in a second
+
+Substitutes = Mapping[nn.Module, nn.Module]
+"""What stands in for a module of the target in a draft."""
+
+
+class LowBitCopies:
+    """The copies of one model, by the bits of their weights."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        list_name: str,
+        memory_limit: int | None,
+        try_out: Callable[[Substitutes], None],
+    ) -> None:
+        """`try_out` is called with every new copy, and raises if the model cannot run with it.
+
+        `memory_limit` are bytes for all copies together; None is no limit, 0 no copy.
+        """
+        self._model = model
+        self._list_name = list_name
+        self._memory_limit = memory_limit
+        self._try_out = try_out
+        self._copies: dict[WeightBits, Substitutes] = {}
+        self._lock = Lock()
+
+    def predict_bytes(self, bits: WeightBits) -> int:
+        """Bytes that the copy with `bits` has or will have; 0 if the model can have none."""
+        if bits == 16 or self._problem() is not None:
+            return 0
+        return sum(_KINDS[bits].predict_bytes(weight) for _, weight in self._linears())
+
+    @property
+    def num_bytes(self) -> dict[WeightBits, int]:
+        """Bytes of each copy that there is."""
+        return {bits: _bytes_of(copy) for bits, copy in self._copies.items()}
+
+    def substitutes(self, bits: WeightBits) -> Substitutes:
+        """The low-bit module for each linear that has one; made by the first call, which waits.
+
+        Raises:
+            ConfigError: the copy would exceed the memory limit.
+            UnsupportedModelError: the model can have no copy.
+        """
+        if bits == 16:
+            return {}
+        with self._lock:
+            if bits not in self._copies:
+                self._require_possible(bits)
+                self._require_room(bits)
+                copy = self._make(bits)
+                self._try_out(copy)
+                self._copies[bits] = copy
+            return self._copies[bits]
+
+    def _linears(self) -> Iterator[tuple[nn.Module, Tensor]]:
+        head = self._model.get_output_embeddings()
+        for module in (*self._model.get_submodule(self._list_name).modules(), head):
+            weight = None if module is None else dense_weight(module)
+            # The int4 kernel's condition, for both so that their drafts have the same parts.
+            if weight is not None and weight.shape[1] % GROUP == 0:
+                yield module, weight
+
+    def _problem(self) -> str | None:
+        device = running_device(self._model)
+        if device.type != "cpu":
+            return f"it is on {device.type}, and torch's kernels for such weights are for the CPU"
+        if is_quantised(self._model):
+            return "its own weights are quantised"
+        if next(self._linears(), None) is None:
+            return f"it has no plain linears whose inputs are a multiple of {GROUP}"
+        return None
+
+    def _require_possible(self, bits: WeightBits) -> None:
+        problem = self._problem()
+        if problem is not None:
+            raise UnsupportedModelError(
+                f"{type(self._model).__name__} can have no draft with weight_bits={bits}, because "
+                f"{problem}: draft with weight_bits=16"
+            )
+
+    def _require_room(self, bits: WeightBits) -> None:
+        if self._memory_limit is None:
+            return
+        used, needed = sum(self.num_bytes.values()), self.predict_bytes(bits)
+        if used + needed > self._memory_limit:
+            others = f" beside {used:,} of another copy" if used else ""
+            raise ConfigError(
+                f"a draft with weight_bits={bits} needs {needed:,} bytes{others}, but "
+                f"draft_memory_limit is {self._memory_limit:,}: raise it, or draft with "
+                "weight_bits=16"
+            )
+
+    @torch.inference_mode()
+    def _make(self, bits: WeightBits) -> Substitutes:
+        linears = list(self._linears())
+        head = self._model.get_output_embeddings()
+        copy: dict[nn.Module, nn.Module] = {}
+        num_weights = sum(weight.numel() for _, weight in linears)
+        with Progress(
+            console=Console(stderr=True), disable=num_weights < _WORTH_A_BAR, transient=True
+        ) as progress:
+            task = progress.add_task(f"rounding weights to {bits} bits", total=num_weights)
+            for module, weight in linears:
+                bias = getattr(module, "bias", None)
+                rounded = _KINDS[bits](weight, None if bias is None else bias.detach())
+                copy[module] = RescoredHead(rounded, weight) if module is head else rounded
+                progress.advance(task, weight.numel())
+        return copy
+
+
+def _bytes_of(copy: Substitutes) -> int:
+    return sum(buffer.nbytes for module in copy.values() for buffer in module.buffers())
