@@ -109,13 +109,18 @@ class Engine:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         draft: Draft = "auto",
+        pack: bool = False,
     ) -> None:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
+
+        `pack` replaces the model's linears by packed ones, which are faster on a CPU in bfloat16
+        and give the same bits: the model is then for inference on this device only (`packing`).
+        Without it the model is not touched.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
         """
-        self.target = Target(model)
+        self.target = Target.packed(model) if pack else Target(model)
         self.tokenizer = tokenizer
         self.draft = draft
         self._draft_view = lru_cache(maxsize=8)(self.target.draft_view)
@@ -129,11 +134,12 @@ class Engine:
         dtype: str | torch.dtype = "auto",
         device: str = "auto",
         draft: Draft = "auto",
+        pack: bool = True,
     ) -> "Engine":
         """Load a model by alias (`smollm2-135m`), hub id, local folder or `.gguf` file.
 
         `dtype` "auto" is bfloat16 where the hardware computes it, else float32; `device` "auto" is
-        the accelerator if there is one, else the CPU.
+        the accelerator if there is one, else the CPU. `pack` is explained at `Engine`.
 
         Raises:
             ModelNotFoundError: nothing loadable stands behind `name`.
@@ -141,7 +147,7 @@ class Engine:
             UnsupportedModelError: see `Engine`.
         """
         loaded = load_model(name, dtype=dtype, device=device)
-        return cls(loaded.model, loaded.tokenizer, draft=draft)
+        return cls(loaded.model, loaded.tokenizer, draft=draft, pack=pack)
 
     def generate(
         self,

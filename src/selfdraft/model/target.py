@@ -14,6 +14,7 @@ from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
+from selfdraft.model.packing import pack_linears, unpack_linears
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.sharing import share
@@ -64,6 +65,20 @@ class Target(ModelView):
         self._vocab_size = probe.vocab_size
         self._attention = IMPLEMENTATION if supports_trees else None
         super().__init__(view, supports_trees=supports_trees)
+
+    @classmethod
+    def packed(cls, model: PreTrainedModel) -> "Target":
+        """The target of a model that may be changed: its linears are packed, if it runs so.
+
+        Raises:
+            UnsupportedModelError: as for the model itself.
+        """
+        pack_linears(model)
+        try:
+            return cls(model)
+        except _FAILURES:  # its code may read a weight by itself
+            unpack_linears(model)
+            return cls(model)
 
     @property
     def dtype(self) -> torch.dtype:
