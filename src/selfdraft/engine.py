@@ -107,6 +107,7 @@ class Engine:
         remembered: Sequence[SkipSet] = (),
         trace: Trace | None = None,
         draft_memory_limit: int | None = None,
+        pack: bool = False,
     ) -> None:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
 
@@ -119,11 +120,17 @@ class Engine:
             trace: where the search records what it does.
             draft_memory_limit: bytes that drafts may take for copies of the weights in fewer
                 bits; 0 is no copy, None no limit.
+            pack: replace the model's linears by packed ones, which are faster on a CPU in bfloat16
+                and give the same bits: the model is then for inference on this device only
+                (`packing`). Without it the model is not touched.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
         """
-        self.target = Target(model, draft_memory_limit=draft_memory_limit)
+        if pack:
+            self.target = Target.packed(model, draft_memory_limit=draft_memory_limit)
+        else:
+            self.target = Target(model, draft_memory_limit=draft_memory_limit)
         self.tokenizer = tokenizer
         self.draft = draft
         self.drafts = Drafts(self.target, search, remembered, trace)
@@ -137,12 +144,16 @@ class Engine:
         dtype: str | torch.dtype = "auto",
         device: str = "auto",
         draft: Draft = "auto",
+        search: SearchConfig | None = None,
+        remembered: Sequence[SkipSet] = (),
+        trace: Trace | None = None,
         draft_memory_limit: int | None = None,
+        pack: bool = True,
     ) -> "Engine":
         """Load a model by alias (`smollm2-135m`), hub id, local folder or `.gguf` file.
 
         `dtype` "auto" is bfloat16 where the hardware computes it, else float32; `device` "auto" is
-        the accelerator if there is one, else the CPU.
+        the accelerator if there is one, else the CPU. `pack` is explained at `Engine`.
 
         Raises:
             ModelNotFoundError: nothing loadable stands behind `name`.
@@ -151,7 +162,14 @@ class Engine:
         """
         loaded = load_model(name, dtype=dtype, device=device)
         return cls(
-            loaded.model, loaded.tokenizer, draft=draft, draft_memory_limit=draft_memory_limit
+            loaded.model,
+            loaded.tokenizer,
+            draft=draft,
+            search=search,
+            remembered=remembered,
+            trace=trace,
+            draft_memory_limit=draft_memory_limit,
+            pack=pack,
         )
 
     def generate(

@@ -6,15 +6,19 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from selfdraft.model.packing import PackedLinear, unpacked_weight
+
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def dense_weight(module: nn.Module) -> Tensor | None:
     """The matrix `[out_features, in_features]` of a plain linear; None if `module` is not one.
 
-    Without a copy where the module has such a matrix. Not plain is a weight that is quantised or
-    elsewhere (offloaded), and a forward of the module's own.
+    Without a copy where the module has such a matrix; a packed one is unpacked. Not plain is a
+    weight that is quantised or elsewhere (offloaded), and a forward of the module's own.
     """
+    if isinstance(module, PackedLinear):
+        return unpacked_weight(module)
     is_linear = type(module).forward is nn.Linear.forward
     is_transposed = type(module) is Conv1D
     if not (is_linear or is_transposed) or "forward" in vars(module):

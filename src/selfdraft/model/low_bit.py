@@ -18,6 +18,7 @@ from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.dense_weight import dense_weight
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
+from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.rounding import GROUP
@@ -48,13 +49,17 @@ class LowBitCopies:
         self._memory_limit = memory_limit
         self._try_out = try_out
         self._copies: dict[WeightBits, Substitutes] = {}
+        self._predicted: dict[WeightBits, int] = {}
         self._lock = Lock()
 
     def predict_bytes(self, bits: WeightBits) -> int:
         """Bytes that the copy with `bits` has or will have; 0 if the model can have none."""
         if bits == 16 or self._problem() is not None:
             return 0
-        return sum(_KINDS[bits].predict_bytes(weight) for _, weight in self._linears())
+        if bits not in self._predicted:
+            kind = _KINDS[bits]
+            self._predicted[bits] = sum(kind.predict_bytes(weight) for _, weight in self._linears())
+        return self._predicted[bits]
 
     @property
     def num_bytes(self) -> dict[WeightBits, int]:
@@ -86,6 +91,9 @@ class LowBitCopies:
             # The int4 kernel's condition, for both so that their drafts have the same parts.
             if weight is not None and weight.shape[1] % GROUP == 0:
                 yield module, weight
+
+    def _num_weights(self) -> int:
+        return sum(weight.numel() for _, weight in self._linears())
 
     def _problem(self) -> str | None:
         device = running_device(self._model)
@@ -119,18 +127,19 @@ class LowBitCopies:
 
     @torch.inference_mode()
     def _make(self, bits: WeightBits) -> Substitutes:
-        linears = list(self._linears())
         head = self._model.get_output_embeddings()
         copy: dict[nn.Module, nn.Module] = {}
-        num_weights = sum(weight.numel() for _, weight in linears)
+        num_weights = self._num_weights()
         with Progress(
             console=Console(stderr=True), disable=num_weights < _WORTH_A_BAR, transient=True
         ) as progress:
             task = progress.add_task(f"rounding weights to {bits} bits", total=num_weights)
-            for module, weight in linears:
+            for module, weight in self._linears():
                 bias = getattr(module, "bias", None)
                 rounded = _KINDS[bits](weight, None if bias is None else bias.detach())
-                copy[module] = RescoredHead(rounded, weight) if module is head else rounded
+                # A packed head has no rows to read.
+                is_rescored = module is head and not isinstance(module, PackedLinear)
+                copy[module] = RescoredHead(rounded, weight) if is_rescored else rounded
                 progress.advance(task, weight.numel())
         return copy
 

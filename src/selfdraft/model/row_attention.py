@@ -14,11 +14,6 @@ from selfdraft.model.kv_cache import KEY_BLOCK
 from selfdraft.model.row_paths import RowCall, RowPaths
 from selfdraft.shapes import Keys, Queries, Values
 
-# torch's kernel splits many query rows into tiles of 32, 64 or 256 (from 192 and 768 rows on), and
-# multiplies a tile of 1 or of 2 to 3 rows in another order than one of 4 and more.
-_TILES = ((768, 256), (192, 64), (0, 32))
-_MIN_TILE = 4
-
 
 def attend_in_calls(
     query: Queries,
@@ -29,60 +24,39 @@ def attend_in_calls(
     scaling: float | None,
 ) -> Tensor:
     """The attention of every row, of shape `[1, new_rows, heads, dim]`."""
-    num_heads, num_rows = query.shape[1:3]
-    prefix_length, num_kv_heads = key.shape[2] - num_rows, key.shape[1]
-    group = num_heads // num_kv_heads
+    prefix_length, num_kv_heads = key.shape[2] - query.shape[2], key.shape[1]
+    group = query.shape[1] // num_kv_heads
     is_shared = rows_share_calls(
         num_kv_heads, group, query.shape[3], value.shape[3], query.dtype, torch.get_num_threads()
     )
-    calls = row_paths.calls(prefix_length, starts, num_rows, is_shared=is_shared)
-    if len(calls) == 1 and len(calls[0].rows) == num_rows and _in_place(calls[0]):
-        return _attend(query, key, value, calls[0], row_paths, scaling, is_shared)
-    attended = query.new_zeros(1, num_rows, num_heads, value.shape[3])
-    slots = PathSlots(key, value, prefix_length)
-    for call in calls:
-        slots.arrange(call.slots)
-        rows = list(call.rows)
-        attended[:, rows] = _attend(
-            query[:, :, rows], key, value, call, row_paths, scaling, is_shared
-        )
-    slots.restore()
-    return attended
-
-
-def _in_place(call: RowCall) -> bool:
-    return call.slots == tuple(range(len(call.slots)))
+    plan = row_paths.plan(prefix_length, starts, group, query, is_shared=is_shared)
+    slots = None if plan.is_in_place else PathSlots(key, value, prefix_length)
+    attended = []
+    for call in plan.calls:
+        if slots is not None:
+            slots.arrange(call.slots)
+        attended.append(_attend(query, key, value, call, scaling))
+    if slots is not None:
+        slots.restore()
+    if plan.order is None:
+        return attended[0]
+    return torch.cat(attended, dim=1).index_select(1, plan.order)
 
 
 def _attend(
-    query: Queries,
-    key: Keys,
-    value: Values,
-    call: RowCall,
-    row_paths: RowPaths,
-    scaling: float | None,
-    is_shared: bool,
+    query: Queries, key: Keys, value: Values, call: RowCall, scaling: float | None
 ) -> Tensor:
-    """The attention of `query`, the rows of `call`: `[1, rows, heads, dim]`."""
-    num_heads, num_rows = query.shape[1:3]
+    """The attention of the rows of `call`: `[1, rows, heads, dim]`."""
+    if call.index is not None:
+        query = query.index_select(2, call.index)
+    _, num_heads, num_queries, key_dim = query.shape
     num_kv_heads = key.shape[1]
-    folded = query.reshape(1, num_kv_heads, -1, query.shape[3])
-    mask = row_paths.call_mask(call, num_heads // num_kv_heads, query)
-    num_queries = folded.shape[2]
-    missing = _missing(num_queries) if is_shared else 0
-    if missing:
-        folded, mask = pad(folded, (0, 0, 0, missing)), pad(mask, (0, 0, 0, missing))
+    folded = query.reshape(1, num_kv_heads, -1, key_dim)
     keys, values = (_stretch(states, call.start, call.end) for states in (key, value))
-    attended = scaled_dot_product_attention(folded, keys, values, mask, scale=scaling)
-    by_head = attended[:, :, :num_queries].view(1, num_kv_heads, -1, num_rows, attended.shape[3])
-    return by_head.permute(0, 3, 1, 2, 4).reshape(1, num_rows, num_heads, -1)
-
-
-def _missing(num_queries: int) -> int:
-    """Query rows to add, so that no tile is so small that it is computed in another way."""
-    tile = next(tile for least, tile in _TILES if num_queries >= least)
-    last = num_queries % tile or tile
-    return max(0, _MIN_TILE - last)
+    attended = scaled_dot_product_attention(folded, keys, values, call.mask, scale=scaling)
+    by_head = attended.view(1, num_kv_heads, -1, num_queries, attended.shape[3])
+    by_row = by_head.permute(0, 3, 1, 2, 4)[:, : len(call.rows)]
+    return by_row.reshape(1, len(call.rows), num_heads, -1)
 
 
 def _stretch(states: Tensor, start: int, end: int) -> Tensor:
@@ -118,25 +92,24 @@ def rows_share_calls(
         return True
     generator = torch.Generator().manual_seed(0)
 
-    def random(*shape: int) -> Tensor:
-        return torch.randn(1, num_kv_heads, *shape, generator=generator).to(dtype)
+    def random(*shape: int, heads: int = num_kv_heads) -> Tensor:
+        return torch.randn(1, heads, *shape, generator=generator).to(dtype)
 
     num_rows = 24
+    paths = tuple(tuple(range(row + 1)) for row in range(num_rows))
     for num_blocks in (1, 4, 7, 8, 16):
         num_keys = num_blocks * KEY_BLOCK
-        # Large queries: weights that are far from uniform show a difference in more of their bits.
-        query = 3 * random(group * num_rows, key_dim)
         key, value = random(num_keys, key_dim), random(num_keys, value_dim)
-        mask = query.new_zeros(1, 1, query.shape[2], num_keys)
-        for row in range(query.shape[2]):
-            mask[:, :, row, num_keys - row % KEY_BLOCK :] = -torch.inf
+        # Large queries: weights that are far from uniform show a difference in more of their bits.
+        query = 3 * random(num_rows, key_dim, heads=num_kv_heads * group)
         alone: Tensor | None = None
         for count in (2, 3, 5, 9, 17, num_rows):
-            rows = slice(0, group * count)
-            missing = (0, 0, 0, _missing(group * count))
-            together = scaled_dot_product_attention(
-                pad(query[:, :, rows], missing), key, value, pad(mask[:, :, rows], missing)
-            )[:, :, : 2 * group]
+            rows = query[:, :, :count]
+            starts, prefix_length = (0,) * count, num_keys - num_rows
+            plan = RowPaths(paths[:count], rowwise=True).plan(
+                prefix_length, starts, group, rows, is_shared=True
+            )
+            together = _attend(rows, key, value, plan.calls[0], None)[:, :2]
             alone = together if alone is None else alone
             if not torch.equal(together, alone):
                 return False
@@ -167,5 +140,5 @@ class PathSlots:
         if self._originals is None:
             self._originals = tuple(buffer.clone() for buffer in self._buffers)
         for buffer, original in zip(self._buffers, self._originals, strict=True):
-            buffer[:, :, slot] = original[:, :, offset]
+            buffer.select(2, slot).copy_(original.select(2, offset))
         self._content[slot] = offset

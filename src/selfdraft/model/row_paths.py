@@ -19,12 +19,19 @@ import torch
 from torch import Tensor
 
 from selfdraft.model.kv_cache import KEY_BLOCK
+from selfdraft.shapes import Queries
 
 Path = tuple[int, ...]
 """New rows from the root of the tree to one of them, named by their offsets from the prefix."""
 
 
-@dataclass(frozen=True, slots=True)
+# torch's kernel splits many query rows into tiles of 32, 64 or 256 (from 192 and 768 rows on), and
+# multiplies a tile of 1 or of 2 to 3 rows in another order than one of 4 and more.
+_TILES = ((768, 256), (192, 64), (0, 32))
+_MIN_TILE = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RowCall:
     """Rows that share one call, and the keys that it covers."""
 
@@ -33,16 +40,21 @@ class RowCall:
     """New rows that must lie in the first slots behind the prefix, in this order."""
     start: int
     end: int
-    visible: tuple[tuple[int, int], ...]
-    """For each row the stretch of keys that it sees, within `start` and `end`."""
+    index: Tensor | None
+    """`rows`, and copies of the last of them that fill up the kernel's tile; None: as they come."""
+    mask: Tensor
+    """Additive mask `[1, 1, group * len(index), end - start]`, in the type of the queries."""
 
-    def mask(self, num_repeats: int, like: Tensor) -> Tensor:
-        """Additive mask `[1, 1, num_repeats * rows, end - start]` in the type of `like`."""
-        limits = torch.tensor(self.visible, device=like.device)
-        keys = torch.arange(self.start, self.end, device=like.device)
-        is_hidden = (keys < limits[:, :1]) | (keys >= limits[:, 1:])
-        mask = like.new_zeros(is_hidden.shape).masked_fill_(is_hidden, -torch.inf)
-        return mask.expand(1, num_repeats, -1, -1).reshape(1, 1, -1, self.end - self.start)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallPlan:
+    """The calls of a pass, and how their results, one behind the other, become the new rows."""
+
+    calls: tuple[RowCall, ...]
+    order: Tensor | None
+    """Where each new row is; None: they are in order."""
+    is_in_place: bool
+    """Whether all new rows can stay in the slots that they are written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +68,23 @@ class RowPaths:
     rowwise: bool
     _made: dict[object, object] = field(default_factory=dict, compare=False)
 
-    def calls(
-        self, prefix_length: int, starts: tuple[int, ...], num_rows: int, *, is_shared: bool
-    ) -> tuple[RowCall, ...]:
-        """The calls of a pass; layers that see the same keys share them.
+    def plan(
+        self,
+        prefix_length: int,
+        starts: tuple[int, ...],
+        group: int,
+        query: Queries,
+        *,
+        is_shared: bool,
+    ) -> CallPlan:
+        """How to compute the attention of the rows of `query`, of `group` heads per key head.
 
         `starts[d]` is the first key that a row at depth d sees. If not `is_shared`, every row has
-        a call of its own, and the padding none.
+        a call of its own. Layers that are alike share a plan.
         """
-        key = (prefix_length, starts, num_rows, is_shared)
+        key = (prefix_length, starts, group, is_shared)
         if key not in self._made:
-            padding = [len(self.paths) - 1] * (num_rows - len(self.paths) if is_shared else 0)
-            self._made[key] = tuple(self._new_calls(prefix_length, starts, padding, is_shared))
-        return self._made[key]  # type: ignore[return-value]
-
-    def call_mask(self, call: RowCall, num_repeats: int, like: Tensor) -> Tensor:
-        """`call.mask`, made once for all layers."""
-        key = (call, num_repeats, like.dtype)
-        if key not in self._made:
-            self._made[key] = call.mask(num_repeats, like)
+            self._made[key] = self._new_plan(prefix_length, starts, group, query, is_shared)
         return self._made[key]  # type: ignore[return-value]
 
     def mask(self, prefix_length: int, starts: tuple[int, ...], device: torch.device) -> Tensor:
@@ -87,21 +97,41 @@ class RowPaths:
             self._made[key] = self._new_mask(prefix_length, starts).to(device)
         return self._made[key]  # type: ignore[return-value]
 
-    def _new_calls(
-        self, prefix_length: int, starts: tuple[int, ...], padding: list[int], is_shared: bool
-    ) -> Iterator[RowCall]:
+    def _new_plan(
+        self,
+        prefix_length: int,
+        starts: tuple[int, ...],
+        group: int,
+        query: Queries,
+        is_shared: bool,
+    ) -> CallPlan:
+        num_rows = query.shape[2]
+        ends = [prefix_length + len(path) for path in self.paths]
+        stretches = [(starts[len(path) - 1], e) for path, e in zip(self.paths, ends, strict=True)]
+        calls = []
         for slots, members in self._by_slots(is_shared):
-            if members[-1] == len(self.paths) - 1:
-                members = [*members, *padding]
             by_blocks: dict[tuple[int, int], list[int]] = {}
-            stretches = {}
             for row in members:
-                depth = len(self.paths[row])
-                stretches[row] = (starts[depth - 1], prefix_length + depth)
                 by_blocks.setdefault(_blocks(*stretches[row]), []).append(row)
             for (start, end), rows in by_blocks.items():
-                visible = tuple(stretches[row] for row in rows)
-                yield RowCall(tuple(rows), slots, start, end, visible)
+                is_whole = len(rows) == len(self.paths)
+                filled = rows + [rows[-1]] * (num_rows - len(rows) if is_whole else 0)
+                while is_shared and _leaves_small_tile(group * len(filled)):
+                    filled.append(rows[-1])
+                is_as_it_comes = is_whole and len(filled) == num_rows
+                index = None if is_as_it_comes else torch.tensor(filled, device=query.device)
+                mask = _hiding([stretches[row] for row in filled], start, end, group, query)
+                kept = filled[:num_rows] if is_whole else rows
+                calls.append(RowCall(tuple(kept), slots, start, end, index, mask))
+        found = [row for call in calls for row in call.rows]
+        last = len(self.paths) - 1
+        order = [found.index(min(row, last)) for row in range(num_rows)]
+        is_ordered = len(calls) == 1 and len(found) == num_rows
+        return CallPlan(
+            tuple(calls),
+            None if is_ordered else torch.tensor(order, device=query.device),
+            all(call.slots == tuple(range(len(call.slots))) for call in calls),
+        )
 
     def _by_slots(self, is_shared: bool) -> Iterator[tuple[Path, list[int]]]:
         """Rows whose paths are beginnings of one path; each row goes with the first that fits."""
@@ -137,3 +167,19 @@ class RowPaths:
 def _blocks(start: int, end: int) -> tuple[int, int]:
     """The stretch, widened to whole blocks of keys."""
     return start // KEY_BLOCK * KEY_BLOCK, -(-end // KEY_BLOCK) * KEY_BLOCK
+
+
+def _leaves_small_tile(num_queries: int) -> bool:
+    tile = next(tile for least, tile in _TILES if num_queries >= least)
+    return 0 < num_queries % tile < _MIN_TILE
+
+
+def _hiding(
+    visible: list[tuple[int, int]], start: int, end: int, group: int, like: Tensor
+) -> Tensor:
+    """The mask of a call whose rows see these stretches of keys."""
+    limits = torch.tensor(visible, device=like.device)
+    keys = torch.arange(start, end, device=like.device)
+    is_hidden = (keys < limits[:, :1]) | (keys >= limits[:, 1:])
+    mask = like.new_zeros(is_hidden.shape).masked_fill_(is_hidden, -torch.inf)
+    return mask.expand(1, group, -1, -1).reshape(1, 1, -1, end - start)

@@ -18,6 +18,7 @@ from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.low_bit import LowBitCopies, Substitutes
+from selfdraft.model.packing import pack_linears, unpack_linears
 from selfdraft.model.probe import FAILURES, decoder_config
 from selfdraft.model.progress import first_line
 from selfdraft.model.sharing import share
@@ -64,6 +65,21 @@ class Target(ModelView):
         list_name = certificate.layers.list_name
         self._low_bit = LowBitCopies(model, list_name, draft_memory_limit, self._try_out)
         super().__init__(certified.view, supports_trees=certificate.supports_trees)
+
+    @classmethod
+    def packed(cls, model: PreTrainedModel, *, draft_memory_limit: int | None = None) -> "Target":
+        """The target of a model that may be changed: its linears are packed, if it runs so.
+
+        Raises:
+            UnsupportedModelError: as for the model itself.
+        """
+        fingerprint = fingerprint_of(model)  # packed weights cannot be read
+        pack_linears(model)
+        try:
+            return cls(model, fingerprint, draft_memory_limit=draft_memory_limit)
+        except FAILURES:  # its code may read a weight by itself
+            unpack_linears(model)
+            return cls(model, fingerprint, draft_memory_limit=draft_memory_limit)
 
     @property
     def dtype(self) -> torch.dtype:
