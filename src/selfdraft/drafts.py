@@ -1,6 +1,5 @@
 """What the name of a draft means for a model, and what its drafters learn together."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
@@ -14,12 +13,13 @@ from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
-from selfdraft.errors import ConfigError
-from selfdraft.model.draft_plan import DraftPlan
-from selfdraft.model.skip_set import SkipSet
+from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.target import Target
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_search import Trial
+from selfdraft.search.store import DraftStore, StoredDraft
 from selfdraft.search.trace import Trace
 
 Mode = Literal["auto", "swift"]
@@ -40,13 +40,14 @@ class Drafts:
         self,
         target: Target,
         search: SearchConfig | None = None,
-        remembered: Sequence[SkipSet] = (),
+        *,
+        remember: bool = True,
         trace: Trace | None = None,
     ) -> None:
-        """`search` replaces the search of `auto`; `remembered` are sets to begin with."""
+        """`search` replaces the search of `auto`, which reads and writes the store if told to."""
         self._target = target
         self._configs = _SEARCHES if search is None else _SEARCHES | {"auto": search}
-        self._remembered = remembered
+        self._store = DraftStore(target.fingerprint.weights) if remember else None
         self._trace = trace
         self._memory = DraftMemory(CostModel(self._relative_bytes))
         self._searches: dict[str, OnlineSearch] = {}
@@ -86,14 +87,45 @@ class Drafts:
         """The search behind `auto` or `swift`, which all requests share."""
         with self._lock:
             if mode not in self._searches:
-                self._searches[mode] = OnlineSearch(
-                    self._target,
-                    self._configs[mode],
-                    self._memory.costs,
-                    remembered=self._remembered,
-                    trace=self._trace,
-                )
+                self._searches[mode] = self._auto() if mode == "auto" else self._swift()
             return self._searches[mode]
+
+    def _swift(self) -> OnlineSearch:
+        return OnlineSearch(
+            self._target, self._configs["swift"], self._memory.costs, trace=self._trace
+        )
+
+    def _auto(self) -> OnlineSearch:
+        known = () if self._store is None else self._store.fitting(self._target.layers)[0]
+        return OnlineSearch(
+            self._target,
+            self._configs["auto"],
+            self._memory.costs,
+            weight_bits=self._fewest_bits(),
+            remembered=[draft.skip_set for draft in known],
+            on_rest=self._keep,
+            trace=self._trace,
+        )
+
+    def _keep(self, plan: DraftPlan, trial: Trial, num_proposals: int) -> None:
+        if self._store is not None:
+            self._store.remember(
+                StoredDraft(
+                    skip_set=plan.skip_set,
+                    weight_bits=plan.weight_bits,
+                    matchness=trial.agreement.matchness,
+                    predicted_speedup=trial.value,
+                    num_proposals=num_proposals,
+                )
+            )
+
+    def _fewest_bits(self) -> WeightBits:
+        """4 where a copy of the weights can be had and there is room for it: it is made now."""
+        try:
+            self._target.draft_view(DraftPlan(weight_bits=4))
+        except (UnsupportedModelError, ConfigError):
+            return 16
+        return 4
 
     def plan(self, draft: Draft) -> DraftPlan | None:
         """What is drafted with at the moment; None is plain decoding."""

@@ -15,7 +15,6 @@ from selfdraft.decoding.state import DecodingState, FinishReason, TokenSink
 from selfdraft.decoding.stats import Stats
 from selfdraft.drafts import Draft, Drafts
 from selfdraft.model.loading import load_model
-from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
 from selfdraft.search.search_config import SearchConfig
@@ -104,7 +103,7 @@ class Engine:
         *,
         draft: Draft = "auto",
         search: SearchConfig | None = None,
-        remembered: Sequence[SkipSet] = (),
+        remember: bool = True,
         trace: Trace | None = None,
         draft_memory_limit: int | None = None,
         pack: bool = False,
@@ -116,7 +115,8 @@ class Engine:
             tokenizer: its tokenizer.
             draft: what drafts, unless a request says otherwise.
             search: how `auto` looks for a draft.
-            remembered: skip sets that it begins with, the best first.
+            remember: begin with what was found for this model before, and keep what is found
+                (`SELFDRAFT_HOME`).
             trace: where the search records what it does.
             draft_memory_limit: bytes that drafts may take for copies of the weights in fewer
                 bits; 0 is no copy, None no limit.
@@ -133,7 +133,7 @@ class Engine:
             self.target = Target(model, draft_memory_limit=draft_memory_limit)
         self.tokenizer = tokenizer
         self.draft = draft
-        self.drafts = Drafts(self.target, search, remembered, trace)
+        self.drafts = Drafts(self.target, search, remember=remember, trace=trace)
         self.drafter(draft)  # a skip set that does not fit fails here, not in the first request
 
     @classmethod
@@ -145,7 +145,7 @@ class Engine:
         device: str = "auto",
         draft: Draft = "auto",
         search: SearchConfig | None = None,
-        remembered: Sequence[SkipSet] = (),
+        remember: bool = True,
         trace: Trace | None = None,
         draft_memory_limit: int | None = None,
         pack: bool = True,
@@ -166,7 +166,7 @@ class Engine:
             loaded.tokenizer,
             draft=draft,
             search=search,
-            remembered=remembered,
+            remember=remember,
             trace=trace,
             draft_memory_limit=draft_memory_limit,
             pack=pack,

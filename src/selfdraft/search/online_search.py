@@ -34,6 +34,9 @@ _SCORES_PER_WINDOW = 16
 
 _MAX_REMEMBERED = 6
 
+# What fewer bits agree with the target, before a draft was seen (DESIGN section 9: 0.93).
+_USUAL_ROUNDING = Agreement(28, 30)
+
 # Without a draft nothing can drop, so a search that found none tries again after so many tokens.
 _RETRY_TOKENS = 2048
 
@@ -61,10 +64,14 @@ class OnlineSearch:
         *,
         weight_bits: WeightBits = 16,
         remembered: Sequence[SkipSet] = (),
-        on_rest: Callable[[SkipSet, Trial], None] = lambda skip_set, trial: None,
+        on_rest: Callable[[DraftPlan, Trial, int], None] = lambda plan, trial, num_proposals: None,
         trace: Trace | None = None,
     ) -> None:
-        """Begin with the best of `remembered`, its first; without one, spread evenly or empty."""
+        """Begin with the first of `remembered`; without one, with a set spread evenly, or none.
+
+        Drafts run with `weight_bits`; `on_rest` gets the plan, its last score and the number of
+        proposals whenever the search has converged.
+        """
         self._target = target
         self._config = config
         self._costs = costs
@@ -86,8 +93,11 @@ class OnlineSearch:
         self._remembered = [self._space.units_of(skip_set) for skip_set in remembered]
         start = self._remembered[0] if self._remembered else self._space.spread(self._start_ratio)
         self._search = self._new_search(start)
-        # A remembered set was good before; it is used until the text says otherwise.
-        self._plan = self._plan_of(start) if self._remembered or self._is_fixed else None
+        # A remembered set was good before, and fewer bits usually are: they are used until the text
+        # says otherwise.
+        is_promising = self._remembered or self._is_fixed or weight_bits < 16
+        self._plan = self._plan_of(start) if is_promising else None
+        self._rounding = _USUAL_ROUNDING
 
     @property
     def plan(self) -> DraftPlan | None:
@@ -171,7 +181,8 @@ class OnlineSearch:
         trial = self._search.best_trial
         if trial is None:
             return
-        pays = self._is_fixed or trial.value >= _WORTHWHILE
+        # Whether fewer bits pay is seen in every round, by who drafts.
+        pays = self._is_fixed or self._weight_bits < 16 or trial.value >= _WORTHWHILE
         plan = self._plan_of(trial.units) if pays else None
         if plan != self._plan:
             self._use(plan, trial.value)
@@ -191,6 +202,11 @@ class OnlineSearch:
 
     def _watch(self, drafted: ChainOutcome) -> None:
         """Start again where the draft has become worse, or where there is none and time went by."""
+        if self._plan is not None and not self._plan.skip_set.num_skipped:
+            self._rounding = Agreement(
+                self._rounding.num_matches + drafted.num_right,
+                self._rounding.num_tokens + drafted.num_right + drafted.was_wrong,
+            )
         if self._plan is not None:
             has_dropped = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
         else:
@@ -210,7 +226,7 @@ class OnlineSearch:
         trial = self._search.best_trial
         if trial is not None and self._plan is not None:
             self._remember(trial.units)
-            self._on_rest(self._plan.skip_set, trial)
+            self._on_rest(self._plan, trial, self.num_proposals)
         self._search.look_at(())  # lets go of the request's cache
 
     def _remember(self, units: Units) -> None:
@@ -235,14 +251,17 @@ class OnlineSearch:
         )
 
     def _score(self, units: Units, windows: tuple[Window, ...]) -> Agreement:
-        return measure_agreement(self._target.draft_view(self._plan_of(units)), windows)
+        """By the target's own weights: kernels for few bits are slow for the rows of a window."""
+        view = self._target.draft_view(DraftPlan(self._space.skip_set(units)))
+        return measure_agreement(view, windows)
 
     def _worth(self, units: Units, agreement: Agreement) -> float:
         if self._is_fixed:
             return agreement.matchness
         context = self._context
+        kept = self._rounding.acceptance if self._weight_bits < 16 else 1.0
         return predict(
-            agreement.acceptance,
+            agreement.acceptance * kept,
             self._costs.draft_seconds(self._plan_of(units), context),
             lambda num_rows: self._costs.verify_seconds(num_rows, context),
         ).speedup
