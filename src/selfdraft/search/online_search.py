@@ -149,7 +149,7 @@ class OnlineSearch:
 
     def _step(self, state: DecodingState) -> None:
         kind = self._search.next_step()
-        if kind is not None and self._budget.allows(kind):
+        if kind is not None and self._budget.allows(kind, self._search.num_due):
             start = now(self._target.device)
             trial = self._search.step()
             self._budget.charge(kind, now(self._target.device) - start)

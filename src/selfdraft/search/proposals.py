@@ -18,9 +18,10 @@ _MAX_ATTEMPTS = 32
 
 @dataclass(slots=True, eq=False)
 class Evidence:
-    """What is known about sets on the present text.
+    """What is known about sets.
 
-    `values` are comparable with each other and with nothing else: they are of the same tokens.
+    `values` are relative to the best set's on the same windows, so that those of different windows
+    can be set side by side; the best set's own is 1.
     """
 
     space: SkipSpace

@@ -24,6 +24,8 @@ Worth = Callable[[Units, Agreement], float]
 
 StepKind = Literal["score", "walk"]
 
+_LEAST = 1e-9  # a value may be zero
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -73,36 +75,41 @@ class SkipSearch:
         return self._best
 
     def look_at(self, windows: tuple[Window, ...]) -> None:
-        """Score on other windows from here on. The best set is scored on them first."""
-        self._evidence = Evidence(self.space, windows, self._evidence.best)
+        """Score on other windows from here on; the best set is scored on them before any other."""
+        self._evidence.windows = windows
         self._best = None
 
     def next_step(self) -> StepKind | None:
         """What `step` would do now; None if the search rests, or has no text to look at."""
         if self.reason is not None or not self._evidence.windows:
             return None
-        if self._best is None:
-            return "score"
         if self._pending is None:
             self._pending = self._proposer.propose(self._evidence)
-            if self._pending is None:
-                self._rest("nothing more to propose")
-                return None
+        if self._pending is None:
+            self._rest("nothing more to propose")
+            return None
         return "walk" if isinstance(self._pending, Walk) else "score"
+
+    @property
+    def num_due(self) -> int:
+        """Steps of the next kind that belong together: a score means nothing without the best's."""
+        return 2 if self._best is None and self.next_step() == "score" else 1
 
     def step(self) -> Trial | None:
         """Do what `next_step` said; the set that was scored, if one was."""
         kind = self.next_step()
         assert kind is not None, "the search rests"
-        if self._best is None:
-            return self._try(self._evidence.best, "best so far")
-        pending, self._pending = self._pending, None
+        pending = self._pending
         if isinstance(pending, Walk):
+            self._pending = None
             start = time.perf_counter()
             pending.run()
             self._trace.write("walk", step_seconds=time.perf_counter() - start)
             return None
+        if self._best is None:
+            return self._try(self._evidence.best, "best so far")
         assert pending is not None
+        self._pending = None
         self.num_proposals += 1
         trial = self._try(pending, self._proposer.name)
         self._rest_if_done()
@@ -112,13 +119,12 @@ class SkipSearch:
         start = time.perf_counter()
         agreement = self._score(units, self._evidence.windows)
         trial = Trial(units, agreement, self._worth(units, agreement), source)
-        self._evidence.values[units] = trial.value
         is_better = self._best is None or trial.value > self._best.value
         if is_better:
-            if units != self._evidence.best:
-                self._last_gain = self.num_proposals
-            self._best = trial
-            self._evidence.best = units
+            self._take_lead(trial)
+        else:
+            assert self._best is not None
+            self._evidence.values[units] = trial.value / max(self._best.value, _LEAST)
         skip_set = self.space.skip_set(units)
         self._trace.write(
             "proposal",
@@ -131,6 +137,18 @@ class SkipSearch:
             step_seconds=time.perf_counter() - start,
         )
         return trial
+
+    def _take_lead(self, trial: Trial) -> None:
+        """Make `trial` the best, and what was relative to the old best relative to it."""
+        values = self._evidence.values
+        if self._best is not None:
+            self._last_gain = self.num_proposals
+            shrink = self._best.value / max(trial.value, _LEAST)
+            for units in values:
+                values[units] *= shrink
+        values[trial.units] = 1.0
+        self._best = trial
+        self._evidence.best = trial.units
 
     def _rest_if_done(self) -> None:
         is_fixed = self._config.skip_ratio is not None

@@ -23,15 +23,15 @@ class TimeBudget:
         self.decode_seconds += seconds
         self._num_passes += 1
 
-    def allows(self, kind: str) -> bool:
-        """Whether a step of this kind fits now."""
+    def allows(self, kind: str, num_steps: int = 1) -> bool:
+        """Whether so many steps of this kind fit now."""
         if self._share is None:
             return True
         if not self._num_passes:
             return False
         unknown = _UNKNOWN_STEP_PASSES.get(kind, 2.0) * self.decode_seconds / self._num_passes
         expected = self._step_seconds.get(kind, unknown)
-        return self.spent_seconds + expected <= self._share * self.decode_seconds
+        return self.spent_seconds + num_steps * expected <= self._share * self.decode_seconds
 
     def charge(self, kind: str, seconds: float) -> None:
         """Count a step of the search."""
