@@ -63,7 +63,6 @@ def decode_round(target: Target, drafter: Drafter, state: DecodingState) -> Roun
         with Stopwatch(target.device, state.stats, "verify_seconds"):
             verdict = verify(target, tree, state)
         accepted = tree.follow(verdict.choices)
-        state.stats.num_rounds += 1
-        state.stats.num_drafted += tree.depth
+        state.stats.count_round(tree.depth, num_accepted=len(accepted) - 1)
         state.commit(verdict.tokens_along(accepted), accepted)
     return Round(tree, accepted)
