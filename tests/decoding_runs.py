@@ -56,6 +56,9 @@ class PlannedDrafter:
     def __init__(self, *trees: tuple[Sequence[int], Sequence[int]]) -> None:
         self._trees = list(trees)
 
+    def observe(self, state: DecodingState, outcome: Round) -> None:
+        pass
+
     def propose(self, state: DecodingState) -> TokenTree:
         if not self._trees:
             return TokenTree.root_only(state.token_ids[-1])

@@ -18,6 +18,7 @@ from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.self_drafter import SelfDrafter
 from selfdraft.errors import ConfigError
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.loading import load_model
 from selfdraft.model.target import Target
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
@@ -229,7 +230,8 @@ class Engine:
         if config is None:
             return NoDrafter()
         assert config.skip_set is not None
-        return SelfDrafter(self._draft_view(config.skip_set), config)
+        plan = DraftPlan(config.skip_set, config.weight_bits)
+        return SelfDrafter(self._draft_view(plan), config)
 
     def resolve(self, draft: Draft | None = None) -> DraftConfig | None:
         """What `draft` means for this model, its skip set included; None is plain decoding.
@@ -250,8 +252,9 @@ class Engine:
         if draft.skip_set is not None:
             return draft
         skip_set = self.target.uniform_skip_set(draft.skip_ratio)
-        # A draft that skips nothing costs as much as the target.
-        return replace(draft, skip_set=skip_set) if skip_set.num_skipped else None
+        # A draft with nothing made cheaper costs as much as the target.
+        is_target = DraftPlan(skip_set, draft.weight_bits).is_target
+        return None if is_target else replace(draft, skip_set=skip_set)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

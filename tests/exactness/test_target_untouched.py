@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from selfdraft import Engine, SelfdraftError
+from selfdraft.model.draft_plan import DraftPlan
 
 
 def snapshot(model: PreTrainedModel) -> dict[str, object]:
@@ -60,7 +61,8 @@ def test_weights_are_shared_not_copied() -> None:
     """Guards against a draft that doubles the memory."""
     engine = Engine(tiny_model())
     own = {parameter.data_ptr() for parameter in engine.target.model.parameters()}
-    for view in (engine.target, engine.target.draft_view(engine.target.uniform_skip_set(0.5))):
+    plan = DraftPlan(engine.target.uniform_skip_set(0.5))
+    for view in (engine.target, engine.target.draft_view(plan)):
         assert {parameter.data_ptr() for parameter in view._module.parameters()} <= own
 
 

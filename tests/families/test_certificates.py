@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaMLP
 
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.errors import SkipSetError, UnsupportedModelError
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.target import Target
 
 LLAMA = next(family for family in FAMILIES if family.name == "llama")
@@ -68,7 +69,7 @@ def test_a_layer_that_does_more_than_its_sublayers_always_runs() -> None:
     assert layers.eligible == (2,)
     assert layers.reasons[1] == "skipping both sublayers is not the identity"
     with pytest.raises(SkipSetError, match=r"layer 1.*not the identity"):
-        engine.target.draft_view(SkipSet((1,), (1,)))
+        engine.target.draft_view(DraftPlan(SkipSet((1,), (1,))))
     assert_decodes_right(engine, SkipSet((2,), (2,)))
 
 
@@ -91,7 +92,7 @@ def test_post_norm_layers_always_run_and_decode_right() -> None:
     assert all("not the identity" in layers.reasons[index] for index in INNER_LAYERS)
     for skip_set in (SkipSet((1,), (1,)), SkipSet(mlp=(1,)), SkipSet(attention=(1,))):
         with pytest.raises(SkipSetError, match="not the identity"):
-            engine.target.draft_view(skip_set)
+            engine.target.draft_view(DraftPlan(skip_set))
     assert_decodes_right(engine, SkipSet())
 
 
@@ -99,7 +100,7 @@ def test_post_norm_layers_always_run_and_decode_right() -> None:
 def test_layers_that_may_not_be_named(index: int) -> None:
     """Guards against the outer layers, or one that is not there, in a user's skip set."""
     with pytest.raises(SkipSetError, match=r"always runs|has the layers 0 to 3"):
-        Target(tiny(LLAMA)).draft_view(SkipSet((index,), (index,)))
+        Target(tiny(LLAMA)).draft_view(DraftPlan(SkipSet((index,), (index,))))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_modules_that_each_add_to_the_stream_are_one_mlp(
     assert target.layers.eligible_alone == INNER_LAYERS
     assert target.layers.layers[1].mlp_names == mlp_names
     rows = []
-    for runner in (target, target.draft_view(SkipSet(mlp=(1,)))):
+    for runner in (target, target.draft_view(DraftPlan(SkipSet(mlp=(1,))))):
         cache = target.new_cache(len(PROMPT))
         target.prefill(cache, PROMPT[:-1])
         rows.append(runner.forward(cache, PROMPT[-1:], ((0,),)))
@@ -161,7 +162,7 @@ def test_learning_leaves_the_model_as_it_was(name: str, is_training: bool) -> No
     before = state_of(model)
     bits = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     target = Target(model)
-    target.draft_view(SkipSet((1,), (2,)))
+    target.draft_view(DraftPlan(SkipSet((1,), (2,))))
     assert state_of(model) == before
     assert all(torch.equal(tensor, bits[key]) for key, tensor in model.state_dict().items())
 

@@ -10,6 +10,7 @@ from unknown_models import FusedForCausalLM, OddForCausalLM, PoliteForCausalLM, 
 
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.errors import SkipSetError
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.target import Target
 
 SKIP_SETS = (SkipSet(), SkipSet((2,), (1,)), SkipSet(mlp=INNER_LAYERS))
@@ -77,7 +78,7 @@ def test_a_skipped_sublayer_contributes_nothing(
     output.weight.zero_()
     output.bias.zero_()
     target = Target(model)
-    view = target.draft_view(SkipSet(**{kind: (1,)}))
+    view = target.draft_view(DraftPlan(SkipSet(**{kind: (1,)})))
     rows = []
     for runner in (target, view):
         cache = target.new_cache(len(PROMPT) + 1)
@@ -102,4 +103,4 @@ def test_a_fused_layer_is_skipped_whole_or_not_at_all(skip_set: SkipSet) -> None
     assert target.layers.eligible == INNER_LAYERS
     assert target.layers.eligible_alone == ()
     with pytest.raises(SkipSetError, match="cannot be told apart"):
-        target.draft_view(skip_set)
+        target.draft_view(DraftPlan(skip_set))

@@ -1,18 +1,21 @@
 """Methods: ways to write the same text, behind one protocol, so that they can be timed in turn."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.engine import Draft, Engine
 from selfdraft.errors import ConfigError
+from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.skip_set import SkipSet
 
 VANILLA = "off"
 PLAIN = "transformers"
+
+_Number = TypeVar("_Number", int, float)
 
 Family = Literal["selfdraft", "transformers"]
 
@@ -109,17 +112,25 @@ def parse_draft(name: str) -> Draft:
 
     Raises:
         SkipSetError: the file of `skip-set=FILE` cannot be used.
-        ConfigError: the number of `skip-ratio=R` is none.
+        ConfigError: what follows `skip-ratio=` or `bits=` is no number, or out of range.
     """
     kind, _, value = name.partition("=")
     if kind == "skip-set":
         return DraftConfig(skip_set=SkipSet.load(value))
     if kind == "skip-ratio":
-        try:
-            return DraftConfig(skip_ratio=float(value))
-        except ValueError as error:
-            raise ConfigError(f"{name!r}: write skip-ratio=R with R from 0 to 1") from error
+        return DraftConfig(skip_ratio=_number(name, value, float))
+    if kind == "bits":
+        # The config checks which numbers of bits there are.
+        bits = cast(WeightBits, _number(name, value, int))
+        return DraftConfig(weight_bits=bits, skip_set=SkipSet())
     return cast(Draft, name)
+
+
+def _number(name: str, value: str, kind: Callable[[str], _Number]) -> _Number:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ConfigError(f"method {name!r}: write a number after =") from error
 
 
 def engine_method(name: str, engine: Engine) -> EngineMethod:
@@ -135,15 +146,17 @@ def engine_method(name: str, engine: Engine) -> EngineMethod:
         raise ConfigError(
             f"method {name!r} cannot be used ({error}); the others are transformers, "
             "transformers-lookup, transformers-assisted, transformers-early-exit, "
-            "skip-set=FILE and skip-ratio=R"
+            "skip-set=FILE, skip-ratio=R and bits=N"
         ) from error
     return method
 
 
-def skip_set_of(engine: Engine, draft: Draft) -> SkipSet | None:
-    """The sublayers that a draft skips from the start, where it has such a set."""
-    skip_set = getattr(engine.resolve(draft), "skip_set", None)
-    return skip_set if isinstance(skip_set, SkipSet) else None
+def plan_of(engine: Engine, draft: Draft) -> DraftPlan | None:
+    """How a draft makes the target cheaper from the start, where it has such a plan."""
+    config = engine.resolve(draft)
+    if not isinstance(config, DraftConfig) or config.skip_set is None:
+        return None
+    return DraftPlan(config.skip_set, config.weight_bits)
 
 
 def merge_times(timeline: Sequence[tuple[float, int]]) -> tuple[tuple[float, int], ...]:

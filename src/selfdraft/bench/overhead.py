@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from selfdraft.bench.peak_memory import peak_bytes, reset_peak
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.engine import Draft, Engine
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.view import ModelView
@@ -67,6 +68,7 @@ def measure_chain(
     max_new_tokens = num_rounds * (num_steps + 1)
     _decode_seconds(engine, prompts[0], "off", max_new_tokens)  # warm-up
     steps = _StepTimes()
+    draft_view = engine.target.draft_view(DraftPlan(skip_set))
     speedups: list[float] = []
     lengths: list[float] = []
     peaks: dict[str, int] = {}
@@ -80,7 +82,7 @@ def measure_chain(
             on_step()
         speedups.append(seconds["off"] / seconds["chain"])
         lengths.append(length)
-        steps.add(engine, engine.target.draft_view(skip_set), prompt, num_steps, max_new_tokens)
+        steps.add(engine, draft_view, prompt, num_steps, max_new_tokens)
         on_step()
     c, v = steps.relative_costs()
     return ChainOverhead(

@@ -11,7 +11,7 @@ from selfdraft.bench.cells import cells, complete_only
 from selfdraft.bench.contract import Contract
 from selfdraft.bench.identity import REFERENCES, Identity, Referee
 from selfdraft.bench.measurement import Measurement
-from selfdraft.bench.methods import PLAIN, VANILLA, EngineMethod, Method, skip_set_of
+from selfdraft.bench.methods import PLAIN, VANILLA, EngineMethod, Method, plan_of
 from selfdraft.bench.result_folder import ResultFolder
 from selfdraft.bench.runner import Ending, Work
 from selfdraft.bench.scoring import CodeAnswer
@@ -40,7 +40,7 @@ def summarise(
         "methods": {
             method.name: {"family": method.family}
             | _identity(method, measured, referee, promises_bits=contract.promises_bits)
-            | _skips(method)
+            | _plan(method)
             | {"score": _score(method, measured, work, engine, may_run_code=may_run_code)}
             for method in methods
         },
@@ -78,11 +78,13 @@ def _identity(
     }
 
 
-def _skips(method: Method) -> dict[str, Any]:
+def _plan(method: Method) -> dict[str, Any]:
     if not isinstance(method, EngineMethod):
         return {}
-    skip_set = skip_set_of(method.engine, method.draft)
-    return {} if skip_set is None else {"skip_set": asdict(skip_set)}
+    plan = plan_of(method.engine, method.draft)
+    if plan is None:
+        return {}
+    return {"skip_set": asdict(plan.skip_set), "weight_bits": plan.weight_bits}
 
 
 def _score(

@@ -48,7 +48,7 @@ class RunOptions:
             metavar="METHOD",
             help="transformers (plain generate), transformers-lookup, transformers-assisted, "
             "transformers-early-exit; off, swift, auto and any other draft of the engine; "
-            "skip-set=FILE, skip-ratio=R. Several: with commas, or the option again.",
+            "skip-set=FILE, skip-ratio=R, bits=N. Several: with commas, or the option again.",
             rich_help_panel="What",
         ),
     ] = field(default_factory=lambda: ["transformers", "off", "auto"])
@@ -283,14 +283,13 @@ def _methods(
 def _pass_costs(methods: "list[Method]", engine: "Engine") -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from selfdraft.bench.methods import EngineMethod, skip_set_of
+    from selfdraft.bench.methods import EngineMethod, plan_of
     from selfdraft.bench.pass_costs import measure_passes
 
     drafts = {
-        method.name: engine.target.draft_view(skip_set)
+        method.name: engine.target.draft_view(plan)
         for method in methods
-        if isinstance(method, EngineMethod)
-        and (skip_set := skip_set_of(engine, method.draft)) is not None
+        if isinstance(method, EngineMethod) and (plan := plan_of(engine, method.draft)) is not None
     }
     with spinner("timing single passes"):
         return [asdict(cost) for cost in measure_passes(engine, drafts)]

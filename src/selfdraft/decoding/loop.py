@@ -12,7 +12,7 @@ import torch
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.stopwatch import Stopwatch
 from selfdraft.decoding.token_tree import Path, TokenTree
-from selfdraft.decoding.verify import verify
+from selfdraft.decoding.verify import Verdict, verify
 from selfdraft.model.target import Target
 
 
@@ -27,13 +27,23 @@ class Drafter(Protocol):
         """
         ...
 
+    def observe(self, state: DecodingState, outcome: "Round") -> None:
+        """Learn from the round that was just decoded; `state` holds its tokens already.
 
-@dataclass(frozen=True, slots=True)
+        Called once after every round. The cache and the text must be as before when this returns.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Round:
     """One round: what was proposed, and the path through it that the target would have written."""
 
     tree: TokenTree
     accepted: Path
+    verdict: Verdict
+    draft_seconds: float
+    verify_seconds: float
 
 
 def speculate(target: Target, drafter: Drafter, state: DecodingState) -> Iterator[Round]:
@@ -56,13 +66,17 @@ def prefill(target: Target, state: DecodingState) -> None:
 
 @torch.inference_mode()
 def decode_round(target: Target, drafter: Drafter, state: DecodingState) -> Round:
-    """Draft, verify, keep: at least one new token, the bonus token, however bad the draft."""
-    with Stopwatch(target.device, state.stats, "decode_seconds"):
-        with Stopwatch(target.device, state.stats, "draft_seconds"):
+    """Draft, verify, keep, learn: at least one new token, the bonus, however bad the draft."""
+    device, stats = target.device, state.stats
+    with Stopwatch(device, stats, "decode_seconds"):
+        with Stopwatch(device, stats, "draft_seconds") as drafting:
             tree = drafter.propose(state)
-        with Stopwatch(target.device, state.stats, "verify_seconds"):
+        with Stopwatch(device, stats, "verify_seconds") as verifying:
             verdict = verify(target, tree, state)
         accepted = tree.follow(verdict.choices)
-        state.stats.count_round(tree.depth, num_accepted=len(accepted) - 1)
+        stats.count_round(tree.depth, num_accepted=len(accepted) - 1)
         state.commit(verdict.tokens_along(accepted), accepted)
-    return Round(tree, accepted)
+        outcome = Round(tree, accepted, verdict, drafting.seconds, verifying.seconds)
+        with Stopwatch(device, stats, "search_seconds"):
+            drafter.observe(state, outcome)
+    return outcome

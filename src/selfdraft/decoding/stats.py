@@ -21,8 +21,10 @@ class Stats:
     prefill_seconds: float = 0.0
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
+    search_seconds: float = 0.0
+    """What drafters did between rounds: learning from them, and looking for a better draft."""
     decode_seconds: float = 0.0
-    """All rounds, from the end of prefill: drafting, verification and everything between them."""
+    """All rounds, from the end of prefill: drafting, verification, search and what lies between."""
 
     @property
     def acceptance_rate(self) -> float:

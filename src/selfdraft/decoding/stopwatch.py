@@ -13,9 +13,12 @@ class Stopwatch:
 
     def __init__(self, device: torch.device, stats: Stats, field: str) -> None:
         self._device, self._stats, self._field = device, stats, field
+        self.seconds = 0.0
+        """What the block took, once it is over."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Stopwatch":
         self._start = now(self._device)
+        return self
 
     def __exit__(
         self,
@@ -23,8 +26,8 @@ class Stopwatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        seconds = now(self._device) - self._start
-        setattr(self._stats, self._field, getattr(self._stats, self._field) + seconds)
+        self.seconds = now(self._device) - self._start
+        setattr(self._stats, self._field, getattr(self._stats, self._field) + self.seconds)
 
 
 def now(device: torch.device) -> float:

@@ -11,6 +11,7 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.discovery import find_layer_list, layer_stubs, learn_layers
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.placement import running_device
@@ -93,14 +94,20 @@ class Target(ModelView):
         """An empty cache with room for `capacity` rows; it grows when they do not suffice."""
         return KVCache(self.layers.num_layers, capacity)
 
-    def draft_view(self, skip_set: SkipSet) -> ModelView:
-        """The same model without the sublayers of `skip_set`.
+    def draft_view(self, plan: DraftPlan) -> ModelView:
+        """The same model made cheaper as `plan` says.
 
         Raises:
-            SkipSetError: the set names a sublayer that may not be skipped.
+            SkipSetError: the plan skips a sublayer that may not be skipped.
+            UnsupportedModelError: there are no weights of so few bits.
         """
-        self.layers.require_skippable(skip_set)
-        module = self._without(set(skip_set.attention), set(skip_set.mlp))
+        self.layers.require_skippable(plan.skip_set)
+        if plan.weight_bits != 16:
+            raise UnsupportedModelError(
+                f"weight_bits is {plan.weight_bits}: this model has no copy of its weights in "
+                "fewer bits, draft with weight_bits=16"
+            )
+        module = self._without(set(plan.skip_set.attention), set(plan.skip_set.mlp))
         return ModelView(module, supports_trees=self.supports_trees)
 
     def _without(self, attention: set[int], mlp: set[int]) -> PreTrainedModel:

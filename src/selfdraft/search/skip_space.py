@@ -34,6 +34,10 @@ class SkipSpace:
         """Units that a set of this ratio skips."""
         return round(len(self) * skip_ratio)
 
+    def spread(self, skip_ratio: float) -> Units:
+        """Both sublayers of evenly spread layers (SWIFT, section 4.1)."""
+        return self.units_of(SkipSet.uniform(self.whole_layers, skip_ratio))
+
     def skip_set(self, units: Iterable[int]) -> SkipSet:
         """The skip set of these units."""
         chosen = [self.units[number] for number in units]

@@ -4,7 +4,7 @@ import pytest
 from decoding_runs import PlannedDrafter, Recorder, decode, new_state
 from tiny_models import DRAFTS, make_prompt, tiny_engine
 
-from selfdraft.decoding.loop import speculate
+from selfdraft.decoding.loop import Round, speculate
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
 
@@ -56,6 +56,9 @@ def test_absurd_trees_cost_nothing_but_time() -> None:
 
 class _Broken:
     """Fails after it has drafted a little."""
+
+    def observe(self, state: DecodingState, outcome: Round) -> None:
+        pass
 
     def propose(self, state: DecodingState) -> TokenTree:
         raise RuntimeError("no more ideas")

@@ -45,6 +45,7 @@ def test_as_dict_has_every_count_and_rate() -> None:
         "prefill_seconds",
         "draft_seconds",
         "verify_seconds",
+        "search_seconds",
         "decode_seconds",
         "acceptance_rate",
         "mean_accepted_length",

@@ -32,6 +32,7 @@ def test_chain_is_fixed_and_has_no_siblings() -> None:
         ("sibling_counts", ((0.8, 2), (0.5, 3))),
         ("sibling_counts", ((0.5, 0),)),
         ("skip_ratio", float("nan")),
+        ("weight_bits", 5),
     ],
 )
 def test_out_of_range(option: str, value: object) -> None:

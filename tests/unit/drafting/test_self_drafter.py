@@ -11,6 +11,7 @@ from selfdraft.decoding.loop import prefill
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.drafting.no_drafter import NoDrafter
+from selfdraft.model.draft_plan import DraftPlan
 
 PROMPT = make_prompt(8)
 
@@ -29,7 +30,7 @@ def propose(
 def draft_logits(skip_set: SkipSet, token_ids: list[int]) -> Tensor:
     """The draft's logits after `PROMPT` and each of `token_ids`, computed in another way."""
     target = tiny_engine().target
-    view = target.draft_view(skip_set)
+    view = target.draft_view(DraftPlan(skip_set))
     cache = target.new_cache(64)
     target.prefill(cache, PROMPT[:-1])
     rows = [PROMPT[-1], *token_ids]

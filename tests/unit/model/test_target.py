@@ -5,6 +5,7 @@ import torch
 from tiny_models import NUM_LAYERS, VOCAB_SIZE, tiny_model
 
 from selfdraft import SkipSet
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.target import Target
 
 
@@ -50,7 +51,7 @@ def test_bfloat16_never_runs_one_row(
         return linear(features, *args)
 
     target = Target(tiny_model(dtype=dtype))
-    views = (target, target.draft_view(SkipSet((2,), (1,))))
+    views = (target, target.draft_view(DraftPlan(SkipSet((2,), (1,)))))
     monkeypatch.setattr(torch.nn.functional, "linear", counting_linear)
     for view in views:
         logits = view.forward(target.new_cache(8), [5], ((0,),))
@@ -62,6 +63,6 @@ def test_uniform_skip_set_is_within_the_eligible_layers() -> None:
     """Guards against a default draft that the target then refuses."""
     target = Target(tiny_model())
     for percent in range(0, 101, 10):
-        target.draft_view(target.uniform_skip_set(percent / 100))
+        target.draft_view(DraftPlan(target.uniform_skip_set(percent / 100)))
     assert target.uniform_skip_set(0.0) == SkipSet()
     assert target.uniform_skip_set(1.0).num_skipped == 2 * len(target.layers.eligible)

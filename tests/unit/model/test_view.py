@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from selfdraft import SkipSet
 from selfdraft.errors import SkipSetError
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.target import Target
 from selfdraft.model.view import ModelView
 
@@ -60,7 +61,7 @@ def test_skipping_is_zeroing_the_sublayers_contribution(family: str, skip_set: S
             zeroed.model.layers[index].self_attn.o_proj.weight.zero_()
         for index in skip_set.mlp:
             zeroed.model.layers[index].mlp.down_proj.weight.zero_()
-    view = Target(model).draft_view(skip_set)
+    view = Target(model).draft_view(DraftPlan(skip_set))
     fresh = Target(zeroed)
     torch.testing.assert_close(chain_logits(view, fresh), chain_logits(fresh, fresh))
 
@@ -68,14 +69,14 @@ def test_skipping_is_zeroing_the_sublayers_contribution(family: str, skip_set: S
 def test_skipping_nothing_has_the_same_bits() -> None:
     """Guards against a draft that differs from the target by more than its skip set."""
     target = Target(tiny_model())
-    view = target.draft_view(SkipSet())
+    view = target.draft_view(DraftPlan())
     assert torch.equal(chain_logits(view, target), chain_logits(target, target))
 
 
 def test_skipped_attention_writes_nothing() -> None:
     """Guards against a stub that leaves rows in the cache of a layer it does not run."""
     target = Target(tiny_model())
-    view = target.draft_view(SkipSet(attention=(2,)))
+    view = target.draft_view(DraftPlan(SkipSet(attention=(2,))))
     cache = target.new_cache(16)
     target.prefill(cache, TOKENS[:4])
     before = [buffer.clone() for buffer in cache.layers[2].buffers]
@@ -90,7 +91,7 @@ def test_sublayers_that_may_not_be_skipped() -> None:
     target = Target(tiny_model())
     for skip_set in (SkipSet((0,)), SkipSet((), (4,)), SkipSet((1, 9))):
         with pytest.raises(SkipSetError):
-            target.draft_view(skip_set)
+            target.draft_view(DraftPlan(skip_set))
 
 
 def test_weights_that_change_later_change_the_view() -> None:

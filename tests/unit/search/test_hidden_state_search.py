@@ -10,6 +10,7 @@ from tiny_models import make_prompt, tiny_model
 from selfdraft import Engine, SkipSet
 from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import DecodingState
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.search.hidden_state_search import search_hidden_states
 from selfdraft.search.matchness import Window, measure_agreement
 
@@ -59,7 +60,7 @@ def test_search_leaves_the_cache_as_it_was() -> None:
     before, length = contents(state), state.cache.length
     for window in (Window.latest(state, 32), Window.latest(state, 4)):
         search_hidden_states(engine.target, window, 8, 4)
-        measure_agreement(engine.target.draft_view(USELESS), [window])
+        measure_agreement(engine.target.draft_view(DraftPlan(USELESS)), [window])
     assert state.cache.length == length
     assert all(torch.equal(a, b) for a, b in zip(before, contents(state), strict=True))
 
@@ -77,11 +78,11 @@ def test_perfect_draft_matches_every_token(temperature: float) -> None:
     """With temperature, a draft that ignored the request's noise would not."""
     engine = planted_engine()
     window = Window.latest(written(engine, temperature=temperature, seed=4), 32)
-    perfect = measure_agreement(engine.target.draft_view(USELESS), [window])
+    perfect = measure_agreement(engine.target.draft_view(DraftPlan(USELESS)), [window])
     assert (perfect.num_matches, perfect.num_tokens) == (32, 32)
     assert perfect.matchness == 1.0
     assert perfect.acceptance == pytest.approx(33 / 34)
-    other = measure_agreement(engine.target.draft_view(SkipSet((2,), (4,))), [window])
+    other = measure_agreement(engine.target.draft_view(DraftPlan(SkipSet((2,), (4,)))), [window])
     assert other.matchness < 0.9
 
 
@@ -97,7 +98,7 @@ def test_several_windows_are_one_score() -> None:
     """Guards against an average of rates, which would weigh short windows too much."""
     engine = planted_engine()
     windows = [Window.latest(written(engine, seed=s, temperature=1.0), 16) for s in range(2)]
-    view = engine.target.draft_view(SkipSet((2,), ()))
+    view = engine.target.draft_view(DraftPlan(SkipSet((2,), ())))
     both = measure_agreement(view, windows)
     each = [measure_agreement(view, [window]).num_matches for window in windows]
     assert (both.num_matches, both.num_tokens) == (sum(each), 32)

@@ -1,0 +1,148 @@
+"""The search for a skip set: propose one, score it on the text, keep the best (SWIFT, section 4.1).
+
+`SkipSearch` is one search, online or ahead of time: it knows neither clocks nor requests. Each call
+of `step` does one thing that costs about one pass of the model, so that whoever drives it can stop
+between any two.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from selfdraft.search.matchness import Agreement, Window
+from selfdraft.search.proposals import Evidence, Proposer, Walk
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.trace import NoTrace, Trace
+
+Score = Callable[[Units, tuple[Window, ...]], Agreement]
+"""One pass of the draft over each window."""
+
+Worth = Callable[[Units, Agreement], float]
+"""What is maximised: matchness itself, or predicted speed."""
+
+StepKind = Literal["score", "walk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One scored set. `value` compares with those of the same windows only."""
+
+    units: Units
+    agreement: Agreement
+    value: float
+    source: str
+
+
+class SkipSearch:
+    """Looks for the set that is worth most on the present windows."""
+
+    def __init__(
+        self,
+        space: SkipSpace,
+        proposer: Proposer,
+        start: Units,
+        *,
+        score: Score,
+        worth: Worth,
+        config: SearchConfig,
+        trace: Trace | None = None,
+    ) -> None:
+        self.space = space
+        self.num_proposals = 0
+        self.reason: str | None = None
+        """Why the search rests; None while it runs."""
+        self._proposer = proposer
+        self._score, self._worth = score, worth
+        self._config = config
+        self._trace: Trace = trace or NoTrace()
+        self._evidence = Evidence(space, (), start)
+        self._best: Trial | None = None
+        self._last_gain = 0
+        self._pending: Units | Walk | None = None
+
+    @property
+    def best(self) -> Units:
+        """The set that is worth most, as far as is known; the start before anything was scored."""
+        return self._evidence.best
+
+    @property
+    def best_trial(self) -> Trial | None:
+        """The best set's score on the present windows; None until it has been taken."""
+        return self._best
+
+    def look_at(self, windows: tuple[Window, ...]) -> None:
+        """Score on other windows from here on. The best set is scored on them first."""
+        self._evidence = Evidence(self.space, windows, self._evidence.best)
+        self._best = None
+
+    def next_step(self) -> StepKind | None:
+        """What `step` would do now; None if the search rests, or has no text to look at."""
+        if self.reason is not None or not self._evidence.windows:
+            return None
+        if self._best is None:
+            return "score"
+        if self._pending is None:
+            self._pending = self._proposer.propose(self._evidence)
+            if self._pending is None:
+                self._rest("nothing more to propose")
+                return None
+        return "walk" if isinstance(self._pending, Walk) else "score"
+
+    def step(self) -> Trial | None:
+        """Do what `next_step` said; the set that was scored, if one was."""
+        kind = self.next_step()
+        assert kind is not None, "the search rests"
+        if self._best is None:
+            return self._try(self._evidence.best, "best so far")
+        pending, self._pending = self._pending, None
+        if isinstance(pending, Walk):
+            start = time.perf_counter()
+            pending.run()
+            self._trace.write("walk", step_seconds=time.perf_counter() - start)
+            return None
+        assert pending is not None
+        self.num_proposals += 1
+        trial = self._try(pending, self._proposer.name)
+        self._rest_if_done()
+        return trial
+
+    def _try(self, units: Units, source: str) -> Trial:
+        start = time.perf_counter()
+        agreement = self._score(units, self._evidence.windows)
+        trial = Trial(units, agreement, self._worth(units, agreement), source)
+        self._evidence.values[units] = trial.value
+        is_better = self._best is None or trial.value > self._best.value
+        if is_better:
+            if units != self._evidence.best:
+                self._last_gain = self.num_proposals
+            self._best = trial
+            self._evidence.best = units
+        skip_set = self.space.skip_set(units)
+        self._trace.write(
+            "proposal",
+            source=source,
+            attention=skip_set.attention,
+            mlp=skip_set.mlp,
+            matchness=agreement.matchness,
+            value=trial.value,
+            is_best=is_better,
+            step_seconds=time.perf_counter() - start,
+        )
+        return trial
+
+    def _rest_if_done(self) -> None:
+        is_fixed = self._config.skip_ratio is not None
+        best = self._best
+        assert best is not None, "a trial has been made"
+        if is_fixed and best.agreement.matchness >= self._config.stop_matchness:
+            self._rest(f"matchness {best.agreement.matchness:.2f} is enough")
+        elif self.num_proposals - self._last_gain >= self._config.patience:
+            self._rest(f"no better set in {self._config.patience} proposals")
+        elif self.num_proposals >= self._config.max_proposals:
+            self._rest(f"{self.num_proposals} proposals were made")
+
+    def _rest(self, reason: str) -> None:
+        self.reason = reason
+        self._trace.write("rest", reason=reason)
