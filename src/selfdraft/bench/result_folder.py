@@ -6,7 +6,6 @@ summary.json         made from the two when a run ends
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ class ResultFolder:
             else:
                 self._require_empty()
                 write_json_file(path / MANIFEST, self.manifest)
-            self.measurements = list(_read_whole_lines(path / MEASUREMENTS))
+            _cut_half_line(path / MEASUREMENTS)
+            self.measurements = read_lines(path / MEASUREMENTS)
         except OSError as error:
             raise ConfigError(
                 f"cannot use {path} ({error.strerror}): give another --out"
@@ -99,6 +99,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
+def read_lines(path: Path) -> list[Measurement]:
+    """The measurements of a file, in their order; none if there is no file.
+
+    Raises:
+        ConfigError: a line is damaged.
+    """
+    measurements = []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            measurements.append(Measurement.from_dict(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}, line {number} is damaged: delete the line") from error
+    return measurements
+
+
 def write_json_file(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON object so that a reader finds the old file or the new one, never half of it."""
     draft = path.with_suffix(".partial")
@@ -106,19 +122,12 @@ def write_json_file(path: Path, document: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def _read_whole_lines(path: Path) -> Iterator[Measurement]:
-    """The measurements; a last line that a killed process left unfinished is cut off."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        path.write_bytes(whole)
-    for number, line in enumerate(whole.decode("utf-8").splitlines(), start=1):
-        try:
-            yield Measurement.from_dict(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path}, line {number} is damaged: delete the line") from error
+def _cut_half_line(path: Path) -> None:
+    """Take away a last line that a killed process left unfinished."""
+    content = path.read_bytes() if path.exists() else b""
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        path.write_bytes(content[:end])
 
 
 def _flat(name: str, value: object) -> dict[str, object]:

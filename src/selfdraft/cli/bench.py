@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfdraft.cli.bench_report import report
 from selfdraft.cli.bench_run import run
 from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.options import ModelOptions
@@ -133,5 +134,5 @@ def _report(results: Sequence["ChainOverhead"], conditions: dict[str, object]) -
     console.print(table)
 
 
-for command in (run, overhead):
+for command in (run, report, overhead):
     add_command(bench, command)
