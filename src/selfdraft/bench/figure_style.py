@@ -24,7 +24,7 @@ HATCHES = ("", "//", "xx", "..", "\\\\", "--", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 
-_PARAMETERS = {
+_PARAMETERS: dict[Any, Any] = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "font.size": 10,

@@ -70,7 +70,7 @@ def speedup_figure(summary: Summary, baseline: str) -> Drawing | None:
         axes.set_xticks(range(len(groups)), labels, rotation=0 if len(groups) < 6 else 40)
         if len(groups) >= 6:
             for tick in axes.get_xticklabels():
-                tick.set_ha("right")
+                tick.set_horizontalalignment("right")
         fig.legend(loc="outside upper left", ncols=min(4, len(methods)))
         return finish(
             fig,
