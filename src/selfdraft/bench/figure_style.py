@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Dark and light in turn, so that neighbours differ in print; the hue is an extra.
-SHADES = ("#1f3b57", "#a9c6de", "#5d7f3f", "#dfe6c8", "#8a3b2b", "#f0c9a8", "#444444", "#cfcfcf")
+SHADES = ("#5f86ad", "#cfe0ee", "#7f9f62", "#dfe6c8", "#b5705f", "#f0c9a8", "#777777", "#cfcfcf")
 HATCHES = ("", "//", "xx", "..", "\\\\", "--", "++", "oo")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")

@@ -35,7 +35,10 @@ def speedup_figure(summary: Summary, baseline: str) -> Drawing | None:
         return None
     style = looks(methods)
     width = 0.8 / len(methods)
-    with styled_figure(max(5.5, 1.2 + 0.42 * len(groups) * (len(methods) + 1)), 4.2) as (fig, axes):
+    with styled_figure(min(9.5, max(6.5, 1.2 + 0.42 * len(groups) * (len(methods) + 1))), 4.2) as (
+        fig,
+        axes,
+    ):
         for number, method in enumerate(methods):
             places, values, low, high = [], [], [], []
             for group, (label, _) in enumerate(groups):

@@ -17,6 +17,7 @@ from selfdraft.config import require
 from selfdraft.errors import ConfigError
 
 _MAX_CHAIN = 32
+_WORTH = 1.001  # a longer chain is taken if it gains at least this
 
 # Share of tokens that a draft with skipped sublayers predicts as the target does, by skip ratio.
 # Small: Qwen2.5-Coder-1.5B on its own text, best sets found (DESIGN section 9). Large: SWIFT's
@@ -142,7 +143,7 @@ def predict(
     for length in range(1, _MAX_CHAIN + 1):
         expected = tokens_per_round(plan.acceptance, length)
         gain = expected * vanilla / (length * draft + seconds(PassKind(), length + 1))
-        if gain > best:
+        if gain > best * _WORTH:
             best, chain, tokens = gain, length, expected
     cost = draft / vanilla
     free_share = 1 - plan.acceptance * (1 - cost)

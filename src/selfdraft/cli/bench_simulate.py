@@ -197,24 +197,24 @@ def simulate(
     by_size = {s.name: _predictions(s, device, acceptances, **load) for s in shapes}
     focus = shapes[len(shapes) // 2]
     by_context = {
-        f"context {c}": _predictions(focus, device, acceptances, context=c, batch=options.batch)
+        str(c): _predictions(focus, device, acceptances, context=c, batch=options.batch)
         for c in _CONTEXTS
     }
     by_batch = {
-        f"batch {b}": _predictions(focus, device, acceptances, context=options.context, batch=b)
+        str(b): _predictions(focus, device, acceptances, context=options.context, batch=b)
         for b in _BATCHES
     }
     console = stderr_console()
     console.print(
         f"{device.name}: {device.bytes_per_second / 1e9:.0f} GB/s, "
-        f"{device.flops_per_second / 1e12:.0f} TFLOP/s, {1e3 * device.seconds_per_layer:g} ms a "
+        f"{device.flops_per_second / 1e12:.3g} TFLOP/s, {1e3 * device.seconds_per_layer:g} ms a "
         f"layer; context {options.context}, batch {options.batch}"
     )
     console.print(_plan_table(focus.name, by_size[focus.name]))
     for title, rows in (
-        ("speedup by size", by_size if len(by_size) > 1 else {}),
-        (f"{focus.name} by context", by_context),
-        (f"{focus.name} by batch", by_batch),
+        ("speedups by size", by_size if len(by_size) > 1 else {}),
+        (f"{focus.name}, by context", by_context),
+        (f"{focus.name}, by batch", by_batch),
     ):
         if rows:
             console.print(_sweep_table(title, rows))
@@ -252,9 +252,9 @@ def _plan_table(title: str, predictions: "Sequence[Prediction]") -> Any:
 
 
 def _sweep_table(title: str, rows: "dict[str, list[Prediction]]") -> Any:
-    table = _table(title, [p.plan for p in next(iter(rows.values()))])
-    for name, predictions in rows.items():
-        table.add_row(name, *(f"{p.speedup:.2f}" for p in predictions))
+    table = _table(title, list(rows))
+    for of_plan in zip(*rows.values(), strict=True):
+        table.add_row(of_plan[0].plan, *(f"{p.speedup:.2f}" for p in of_plan))
     return table
 
 

@@ -1,6 +1,7 @@
 """`selfdraft bench run` and what it leaves behind."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,69 @@ def test_sampling_is_compared_with_vanilla(run: Run, tiny: Path, tmp_path: Path)
     """Guards against seeds that differ between methods."""
     result = bench(run, tiny, tmp_path / "out", "--temperature", 0.8, methods="off,swift")
     assert summary_of(result.stdout)["methods"]["swift"]["is_lossless"] is True
+
+
+@pytest.mark.slow
+def test_a_run_becomes_a_page(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """Guards against a report that cannot read what `run` writes today."""
+    bench(run, tiny, tmp_path / "out", "--costs")
+    result = run("bench", "report", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    files = summary_of(result.stdout)
+    assert Path(files["page"]).read_text().count("<figure>") == len(files["figures"]) / 2
+    assert any("pass-costs" in name for name in files["figures"])
+
+
+def test_a_report_without_matplotlib_says_what_to_install(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a traceback for a library that is optional."""
+    result = run("bench", "report", tmp_path)
+    assert result.exit_code == 2
+    assert "selfdraft bench run" in result.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    from selfdraft.bench.figure_style import styled_figure
+    from selfdraft.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"selfdraft\[bench\]"), styled_figure(1, 1):
+        pass
+
+
+def test_simulating_needs_no_weights(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """Guards against predictions that load a model, or are not JSON."""
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    result = run("bench", "simulate", tmp_path, "--device", "h100", "--batch", 4)
+    assert result.exit_code == 0, result.stderr
+    document = summary_of(result.stdout)
+    assert document["device"]["name"] == "h100"
+    assert [s["name"] for s in document["shapes"]] == [tmp_path.name]
+    (predictions,) = document["by_size"].values()
+    assert all(p["speedup"] >= 1 for p in predictions)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("--device", "abacus"), "--bandwidth and --tflops"),
+        (("--layers", 4), "give all of them"),
+        (("--acceptance", "int3=1"), "int4=RATE"),
+        (("--batch", 0), "1 or more"),
+    ],
+)
+def test_mistakes_of_a_simulation_are_named(
+    run: Run, extra: tuple[object, ...], message: str
+) -> None:
+    """Guards against a division by zero instead of a sentence."""
+    result = run("bench", "simulate", *extra)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_simulation_is_checked_on_this_machine(run: Run, tiny: Path) -> None:
+    """Guards against an error that is not printed, or counts the pass it was fitted to."""
+    result = run("bench", "simulate", "--check", tiny)
+    assert result.exit_code == 0, result.stderr
+    document = summary_of(result.stdout)
+    assert sum(p["is_calibration"] for p in document["passes"]) == 1
+    assert {p["plan"] for p in document["passes"]} >= {"target", "skip 45%"}
+    assert "error of the predictions: median" in result.stderr
