@@ -145,6 +145,11 @@ def num_steps(engine: Engine, num_prompts: int) -> int:
     return num_prompts * (len(check_drafts(engine)) + 3)
 
 
+def near_tie_margin(logits: Tensor) -> float:
+    """The largest difference of two of these logits that rounding alone can explain."""
+    return _NEAR_TIE_ULPS * torch.finfo(logits.dtype).eps * float(logits.abs().max())
+
+
 class _LogitsSink:
     """Keeps the logits that every token was chosen from."""
 
@@ -204,7 +209,6 @@ def _divergence(index: int, vanilla: _Output, other: _Output) -> Iterator[Diverg
         if ours != theirs:
             row = vanilla.logits[position]
             margin = float(row[ours]) - float(row[theirs])
-            one_ulp = torch.finfo(row.dtype).eps * float(row.abs().max())
-            is_near_tie = abs(margin) <= _NEAR_TIE_ULPS * one_ulp
+            is_near_tie = abs(margin) <= near_tie_margin(row)
             yield Divergence(index, position, ours, theirs, margin, is_near_tie)
             return

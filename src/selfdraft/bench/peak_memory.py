@@ -17,7 +17,16 @@ def reset_peak() -> bool:
 
 def peak_bytes() -> int:
     """Peak resident bytes since the last `reset_peak` that returned True."""
+    return _status_bytes("VmHWM")
+
+
+def resident_bytes() -> int | None:
+    """Resident bytes now; None where the system does not say."""
+    return _status_bytes("VmRSS") if (_PROCESS / "status").exists() else None
+
+
+def _status_bytes(name: str) -> int:
     status = (_PROCESS / "status").read_text()
-    match = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert match is not None, "Linux writes VmHWM for every process"
+    match = re.search(rf"{name}:\s+(\d+) kB", status)
+    assert match is not None, "Linux writes it for every process"
     return int(match[1]) * 1024

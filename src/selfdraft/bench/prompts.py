@@ -6,21 +6,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from selfdraft.bench.built_in import BUILT_IN_BY_KIND
 from selfdraft.errors import ConfigError
 from selfdraft.prompt import encode_prompt
 
-BUILT_IN = (
-    "Write a short story about a lighthouse keeper who finds a message in a bottle.",
-    "A shop sells pencils at 3 for 1.20 euros. How much do 14 pencils cost? Explain each step.",
-    "Write a Python function that merges two sorted lists into one, with a docstring and a test.",
-    "Translate into French: The train to the coast leaves at nine, and the sea is calm today.",
-    "Summarise in two sentences: Bees visit flowers for nectar. While they drink, pollen sticks to "
-    "their hair and travels to the next flower, where it fertilises the seeds. Without bees many "
-    "fruits would not grow, and farmers would have to carry pollen by hand.",
-    "What is the difference between weather and climate? Answer for a ten-year-old.",
-    "List the ingredients for a tomato soup for four people, with amounts, as a table.",
-    "You are the captain of a small ship in a storm. Speak to your crew and calm them down.",
-)
+BUILT_IN = tuple(prompts[0] for prompts in BUILT_IN_BY_KIND.values())
 """One prompt for each of eight kinds of text."""
 
 
@@ -34,6 +24,15 @@ def load_prompts(path: Path | None, limit: int | None = None) -> list[str]:
     """
     if path is None:
         return list(BUILT_IN[:limit])
+    return [prompt_of(path, number, record) for number, record in read_records(path)[:limit]]
+
+
+def read_records(path: Path) -> list[tuple[int, object]]:
+    """The JSON value of each line that is not blank, with the line's number.
+
+    Raises:
+        ConfigError: the file cannot be read, has no lines, or a line is not JSON.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -41,7 +40,21 @@ def load_prompts(path: Path | None, limit: int | None = None) -> list[str]:
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not numbered:
         raise ConfigError(f"{path} holds no prompts: write one JSON object per line")
-    return [_prompt_of(path, number, line) for number, line in numbered[:limit]]
+    return [(number, _parse(path, number, line)) for number, line in numbered]
+
+
+def prompt_of(path: Path, number: int, record: object) -> str:
+    """A record's `prompt`, its `question`, or the first of its `turns`.
+
+    Raises:
+        ConfigError: it has none of them.
+    """
+    if isinstance(record, dict):
+        first_turn = (record.get("turns") or [None])[0]
+        for text in (record.get("prompt"), record.get("question"), first_turn):
+            if isinstance(text, str) and text:
+                return text
+    raise ConfigError(f'{path}, line {number} has no "prompt", "question" or "turns": add one')
 
 
 def encode_all(
@@ -55,14 +68,8 @@ def encode_all(
     ]
 
 
-def _prompt_of(path: Path, number: int, line: str) -> str:
+def _parse(path: Path, number: int, line: str) -> object:
     try:
-        record = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}, line {number} is not valid JSON: {error}") from error
-    if isinstance(record, dict):
-        first_turn = (record.get("turns") or [None])[0]
-        for text in (record.get("prompt"), record.get("question"), first_turn):
-            if isinstance(text, str) and text:
-                return text
-    raise ConfigError(f'{path}, line {number} has no "prompt", "question" or "turns": add one')

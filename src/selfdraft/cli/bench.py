@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfdraft.cli.bench_report import report
+from selfdraft.cli.bench_run import run
+from selfdraft.cli.bench_simulate import simulate
 from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, stderr_console, write_json
@@ -132,4 +135,5 @@ def _report(results: Sequence["ChainOverhead"], conditions: dict[str, object]) -
     console.print(table)
 
 
-add_command(bench, overhead)
+for command in (run, report, simulate, overhead):
+    add_command(bench, command)

@@ -74,8 +74,7 @@ def decode_round(target: Target, drafter: Drafter, state: DecodingState) -> Roun
         with Stopwatch(device, stats, "verify_seconds") as verifying:
             verdict = verify(target, tree, state)
         accepted = tree.follow(verdict.choices)
-        stats.num_rounds += 1
-        stats.num_drafted += tree.depth
+        stats.count_round(tree.depth, num_accepted=len(accepted) - 1)
         state.commit(verdict.tokens_along(accepted), accepted)
         outcome = Round(tree, accepted, verdict, drafting.seconds, verifying.seconds)
         with Stopwatch(device, stats, "search_seconds"):

@@ -1,6 +1,6 @@
 """What a generation cost and what the draft was worth."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(slots=True)
@@ -16,6 +16,10 @@ class Stats:
     """Drafted tokens that were kept; bonus tokens are not counted."""
     num_accepted_siblings: int = 0
     """Of them, those that are not the drafted chain's own token, but another of its position."""
+    drafted_by_depth: list[int] = field(default_factory=list)
+    """Entry d: rounds that drafted more than d positions; `num_drafted` is the sum."""
+    accepted_by_depth: list[int] = field(default_factory=list)
+    """Entry d: rounds whose accepted path has more than d drafted tokens, before any cut."""
     prefill_seconds: float = 0.0
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
@@ -39,7 +43,18 @@ class Stats:
         """New tokens per second of decoding; prefill is not counted."""
         return self.num_new_tokens / self.decode_seconds if self.decode_seconds else 0.0
 
-    def as_dict(self) -> dict[str, int | float]:
+    def count_round(self, num_drafted: int, num_accepted: int) -> None:
+        """Count a round that drafted so many positions and accepted the first so many of them."""
+        self.num_rounds += 1
+        self.num_drafted += num_drafted
+        missing = num_drafted - len(self.drafted_by_depth)
+        self.drafted_by_depth += [0] * missing
+        self.accepted_by_depth += [0] * missing
+        for depth in range(num_drafted):
+            self.drafted_by_depth[depth] += 1
+            self.accepted_by_depth[depth] += depth < num_accepted
+
+    def as_dict(self) -> dict[str, int | float | list[int]]:
         """Every count, time and rate by name."""
         return asdict(self) | {
             "acceptance_rate": self.acceptance_rate,

@@ -13,6 +13,17 @@ def test_rates() -> None:
     assert stats.tokens_per_second == 15.0
 
 
+def test_rounds_are_counted_by_depth() -> None:
+    """Guards against a curve of acceptance over rounds that never drafted so deep."""
+    stats = Stats()
+    for num_drafted, num_accepted in ((3, 1), (0, 0), (2, 2)):
+        stats.count_round(num_drafted, num_accepted)
+    assert stats.num_rounds == 3
+    assert stats.num_drafted == sum(stats.drafted_by_depth) == 5
+    assert stats.drafted_by_depth == [2, 2, 1]
+    assert stats.accepted_by_depth == [2, 1, 0]
+
+
 def test_rates_of_nothing_are_zero() -> None:
     """Guards against a division by zero in a request that was never decoded."""
     stats = Stats()
@@ -30,6 +41,8 @@ def test_as_dict_has_every_count_and_rate() -> None:
         "num_drafted",
         "num_accepted",
         "num_accepted_siblings",
+        "drafted_by_depth",
+        "accepted_by_depth",
         "prefill_seconds",
         "draft_seconds",
         "verify_seconds",
