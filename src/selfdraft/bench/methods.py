@@ -7,7 +7,8 @@ from typing import Literal, Protocol, TypeVar, cast
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.engine import Draft, Engine
+from selfdraft.drafts import Draft
+from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.skip_set import SkipSet
@@ -153,10 +154,7 @@ def engine_method(name: str, engine: Engine) -> EngineMethod:
 
 def plan_of(engine: Engine, draft: Draft) -> DraftPlan | None:
     """How a draft makes the target cheaper from the start, where it has such a plan."""
-    config = engine.resolve(draft)
-    if not isinstance(config, DraftConfig) or config.skip_set is None:
-        return None
-    return DraftPlan(config.skip_set, config.weight_bits)
+    return engine.drafts.plan(draft)
 
 
 def merge_times(timeline: Sequence[tuple[float, int]]) -> tuple[tuple[float, int], ...]:

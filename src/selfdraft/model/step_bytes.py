@@ -9,6 +9,9 @@ from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.quantisation import num_bytes, weights_of
 from selfdraft.model.sublayers import DecoderLayers
 
+# Of bfloat16's, with scales and zero points.
+_SHARE_OF_BYTES = {16: 1.0, 8: 0.5, 4: 0.3125}
+
 
 @dataclass(frozen=True, slots=True)
 class StepBytes:
@@ -36,7 +39,8 @@ class StepBytes:
         """What a draft step of `plan` reads, as a share of the target's pass."""
         skipped = sum(self.attention[index] for index in plan.skip_set.attention)
         skipped += sum(self.mlp[index] for index in plan.skip_set.mlp)
-        return (1 - skipped / self.total) * plan.weight_bits / 16 if self.total else 1.0
+        share = _SHARE_OF_BYTES[plan.weight_bits]
+        return (1 - skipped / self.total) * share if self.total else 1.0
 
 
 def _bytes_of(module: nn.Module) -> int:
