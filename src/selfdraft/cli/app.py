@@ -14,6 +14,7 @@ from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.generate import generate
 from selfdraft.cli.inspect import inspect
 from selfdraft.cli.pull import pull
+from selfdraft.cli.search import search
 
 _DESCRIPTION = """Faster text from Hugging Face language models, with exactly the same output.
 
@@ -24,7 +25,7 @@ token. Start with:
 """
 
 app = new_group("selfdraft", _DESCRIPTION)
-for command in (generate, chat, pull, inspect, check):
+for command in (generate, chat, pull, inspect, check, search):
     add_command(app, command)
 app.add_typer(bench)
 

@@ -30,6 +30,11 @@ class SkipSpace:
         """Number of units."""
         return len(self.units)
 
+    @property
+    def num_sublayers(self) -> int:
+        """Sublayers that may be skipped, alone or with the other of their layer."""
+        return sum(unit.num_skipped for unit in self.units)
+
     def count(self, skip_ratio: float) -> int:
         """Units that a set of this ratio skips."""
         return round(len(self) * skip_ratio)

@@ -1,0 +1,223 @@
+"""The search ahead of time: write a little with the target, then look for its best draft on that.
+
+The same search as while decoding, with several windows of text at once, no budget, and costs that
+are measured beforehand.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from selfdraft.config import RequestConfig
+from selfdraft.decoding.choice import Chooser
+from selfdraft.decoding.loop import speculate
+from selfdraft.decoding.state import NewToken
+from selfdraft.decoding.stopwatch import now
+from selfdraft.engine import Engine
+from selfdraft.errors import PromptError
+from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.view import ModelView
+from selfdraft.search.matchness import Agreement, Window, measure_agreement
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_search import SkipSearch
+from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.speed_objective import predict
+from selfdraft.search.strategies import Strategy, new_proposer
+from selfdraft.search.trace import Trace
+
+_NUM_REPEATS = 5
+_CHECKED_ROWS = (1, 2, 5, 9, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class PassCosts:
+    """Seconds of single passes, measured on an idle engine."""
+
+    verify: dict[int, float]
+    full_step: float
+    attention: float
+    """What a draft step saves for each attention that it skips."""
+    mlp: float
+    """What a draft step saves for each MLP that it skips."""
+
+    def verify_seconds(self, num_rows: int) -> float:
+        """A verification of `num_rows` nodes, on the line between measured numbers of rows."""
+        counts = sorted(self.verify)
+        for low, high in pairwise(counts):
+            if num_rows <= high:
+                share = (num_rows - low) / (high - low)
+                return self.verify[low] + share * (self.verify[high] - self.verify[low])
+        return self.verify[counts[-1]]
+
+    def draft_seconds(self, skip_set: SkipSet) -> float:
+        """A draft step without the sublayers of `skip_set`."""
+        saved = len(skip_set.attention) * self.attention + len(skip_set.mlp) * self.mlp
+        return max(self.full_step - saved, 0.02 * self.full_step)
+
+
+def record_windows(
+    engine: Engine,
+    prompts: Sequence[list[int]],
+    num_tokens: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Window]:
+    """The last `num_tokens` of what the target writes after each prompt, twice as long if it can.
+
+    Raises:
+        PromptError: no output was long enough.
+    """
+    windows = []
+    for prompt in prompts:
+        state = engine.new_state(
+            list(prompt),
+            chooser=Chooser.from_config(RequestConfig()),
+            sink=_Discard(),
+            max_new_tokens=2 * num_tokens,
+            eos_token_ids=engine.eos_token_ids,
+        )
+        for _ in speculate(engine.target, engine.drafter("off"), state):
+            pass
+        window = Window.latest(state, num_tokens)
+        if window is not None:
+            windows.append(window)
+        on_step()
+    if not windows:
+        raise PromptError(
+            f"none of the {len(prompts)} outputs has {num_tokens} tokens to score drafts on: give "
+            "prompts with longer answers, or a smaller context window"
+        )
+    return windows
+
+
+def measure_costs(engine: Engine, window: Window) -> PassCosts:
+    """Time passes behind the text of `window`; they alternate, and medians are kept."""
+    target = engine.target
+    alone = target.layers.eligible_alone or target.layers.eligible
+    whole = not target.layers.eligible_alone
+    views = {
+        "full": target.draft_view(DraftPlan()),
+        "no attention": target.draft_view(DraftPlan(SkipSet(alone, alone if whole else ()))),
+        "no mlp": target.draft_view(DraftPlan(SkipSet(alone if whole else (), alone))),
+    }
+    drafts: dict[str, list[float]] = {name: [] for name in views}
+    checks: dict[int, list[float]] = {count: [] for count in _CHECKED_ROWS}
+    first_row = window.end - 1
+    token_ids = [window.token_ids[-1]] * max(_CHECKED_ROWS)
+    with window.cache.rewound(first_row, max(_CHECKED_ROWS) + 1):
+        for _ in range(_NUM_REPEATS):
+            for name, view in views.items():
+                drafts[name].append(_seconds(view, window.cache, token_ids[:1]))
+            for count in _CHECKED_ROWS:
+                checks[count].append(_seconds(target, window.cache, token_ids[:count]))
+    medians = {name: statistics.median(values) for name, values in drafts.items()}
+    num_alone = max(1, len(alone))
+    share = 0.5 if whole else 1.0
+    return PassCosts(
+        verify=_rising({count: statistics.median(values) for count, values in checks.items()}),
+        full_step=medians["full"],
+        attention=share * max(0.0, medians["full"] - medians["no attention"]) / num_alone,
+        mlp=share * max(0.0, medians["full"] - medians["no mlp"]) / num_alone,
+    )
+
+
+class Tuning:
+    """One search ahead of time. Iterate over `run`; `best` is right whenever it is asked."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        windows: Sequence[Window],
+        costs: PassCosts,
+        config: SearchConfig,
+        *,
+        strategy: Strategy = "default",
+        start: SkipSet | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        """`start` is a set from before; without it the search starts as it does online."""
+        self._target = engine.target
+        self._costs = costs
+        self._config = config
+        self.space = SkipSpace(engine.target.layers)
+        known = [] if start is None else [self.space.units_of(start)]
+        first = known[0] if known else self.space.spread(config.skip_ratio or 0.0)
+        proposer = new_proposer(strategy, self._target, self.space, config, known, config.seed)
+        self._search = SkipSearch(
+            self.space,
+            proposer,
+            first,
+            score=self._score,
+            worth=self._worth,
+            config=config,
+            trace=trace,
+        )
+        self._search.look_at(tuple(windows))
+
+    def run(self) -> Iterator["Tuning"]:
+        """Yield after every step, until the search has nothing left to do."""
+        while self._search.next_step() is not None:
+            self._search.step()
+            yield self
+
+    @property
+    def best(self) -> SkipSet:
+        """The best set so far."""
+        return self.space.skip_set(self._search.best)
+
+    @property
+    def agreement(self) -> Agreement:
+        """How often it agrees with the target on the windows."""
+        trial = self._search.best_trial
+        return Agreement(0, 0) if trial is None else trial.agreement
+
+    @property
+    def predicted_speedup(self) -> float:
+        """Tokens per second over plain decoding, by the measured costs; below 1 it does not pay."""
+        return self._speedup(self._search.best, self.agreement)
+
+    @property
+    def num_proposals(self) -> int:
+        """Sets proposed and scored."""
+        return self._search.num_proposals
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is over; None while it runs."""
+        return self._search.reason
+
+    def _score(self, units: Units, windows: tuple[Window, ...]) -> Agreement:
+        view = self._target.draft_view(DraftPlan(self.space.skip_set(units)))
+        return measure_agreement(view, windows)
+
+    def _worth(self, units: Units, agreement: Agreement) -> float:
+        if self._config.skip_ratio is not None:
+            return agreement.matchness
+        return self._speedup(units, agreement)
+
+    def _speedup(self, units: Units, agreement: Agreement) -> float:
+        draft_seconds = self._costs.draft_seconds(self.space.skip_set(units))
+        return predict(agreement.acceptance, draft_seconds, self._costs.verify_seconds).speedup
+
+
+class _Discard:
+    def push(self, token: NewToken) -> bool:
+        return False
+
+
+def _seconds(view: ModelView, cache: KVCache, token_ids: Sequence[int]) -> float:
+    paths = tuple(tuple(range(row + 1)) for row in range(len(token_ids)))
+    start = now(view.device)
+    view.forward(cache, token_ids, paths)
+    return now(view.device) - start
+
+
+def _rising(seconds: dict[int, float]) -> dict[int, float]:
+    """More rows never cost less: what says so is noise."""
+    most = 0.0
+    for count in sorted(seconds):
+        most = max(most, seconds[count])
+        seconds[count] = most
+    return seconds
