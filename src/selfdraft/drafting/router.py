@@ -127,6 +127,8 @@ class Router:
         seconds = proposal.draft_seconds + costs.verify_seconds(num_rows, context)
         self._rate.count(len(outcome.accepted), seconds / plain)
         self._judge_steps(proposal, outcome)
+        # Before the successors are learned, which would know the tokens that they are judged by.
+        self._free.read(state.token_ids, learn_from=state.stats.num_prompt_tokens)
         if self._recycles:
             self._recycle(state, proposal.root_index, outcome)
 
