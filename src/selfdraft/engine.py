@@ -1,10 +1,9 @@
 """The engine: text in, text out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
 import torch
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
@@ -14,19 +13,14 @@ from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, speculate
 from selfdraft.decoding.state import DecodingState, FinishReason, TokenSink
 from selfdraft.decoding.stats import Stats
-from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.drafting.no_drafter import NoDrafter
-from selfdraft.drafting.self_drafter import SelfDrafter
-from selfdraft.errors import ConfigError
-from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.drafts import Draft, Drafts
 from selfdraft.model.loading import load_model
+from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.trace import Trace
 from selfdraft.text_stream import Piece, TextSink, TokenLogprob
-
-Draft = Literal["auto", "swift", "off"] | DraftConfig
-"""`"off"` is vanilla decoding, `"swift"` the paper's preset, `"auto"` the best that there is
-(today: `"swift"`); or a config of your own."""
 
 # Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
 # More are allocated when they are needed.
@@ -109,13 +103,22 @@ class Engine:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         draft: Draft = "auto",
+        search: SearchConfig | None = None,
+        remembered: Sequence[SkipSet] = (),
+        trace: Trace | None = None,
         pack: bool = False,
     ) -> None:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
 
-        `pack` replaces the model's linears by packed ones, which are faster on a CPU in bfloat16
-        and give the same bits: the model is then for inference on this device only (`packing`).
-        Without it the model is not touched.
+        Args:
+            model: a decoder-only model; it is only read, unless `pack`.
+            tokenizer: its tokenizer.
+            draft: what drafts, unless a request says otherwise.
+            search: how `auto` looks for a draft.
+            remembered: skip sets that it begins with, the best first.
+            trace: where the search records what it does.
+            pack: replace the model's linears by packed ones, which are faster on a CPU in bfloat16
+                and give the same bits; the model is then for inference there only (`packing`).
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
@@ -123,7 +126,7 @@ class Engine:
         self.target = Target.packed(model) if pack else Target(model)
         self.tokenizer = tokenizer
         self.draft = draft
-        self._draft_view = lru_cache(maxsize=8)(self.target.draft_view)
+        self.drafts = Drafts(self.target, search, remembered, trace)
         self.drafter(draft)  # a skip set that does not fit fails here, not in the first request
 
     @classmethod
@@ -231,36 +234,12 @@ class Engine:
         )
 
     def drafter(self, draft: Draft | None = None) -> Drafter:
-        """The drafter for `draft`, by default the engine's own."""
-        config = self.resolve(draft)
-        if config is None:
-            return NoDrafter()
-        assert config.skip_set is not None
-        plan = DraftPlan(config.skip_set, config.weight_bits)
-        return SelfDrafter(self._draft_view(plan), config)
-
-    def resolve(self, draft: Draft | None = None) -> DraftConfig | None:
-        """What `draft` means for this model, its skip set included; None is plain decoding.
+        """A drafter for one request, by default the engine's own.
 
         Raises:
-            ConfigError: there is no such draft.
+            ConfigError: there is no such draft, or it does not fit the model.
         """
-        if draft is None:
-            draft = self.draft
-        if draft == "off":
-            return None
-        if draft in ("auto", "swift"):
-            draft = DraftConfig()
-        if not isinstance(draft, DraftConfig):
-            raise ConfigError(f"draft is {draft!r}: give 'auto', 'swift', 'off' or a DraftConfig")
-        if not self.target.supports_trees:
-            draft = replace(draft, sibling_counts=())
-        if draft.skip_set is not None:
-            return draft
-        skip_set = self.target.uniform_skip_set(draft.skip_ratio)
-        # A draft with nothing made cheaper costs as much as the target.
-        is_target = DraftPlan(skip_set, draft.weight_bits).is_target
-        return None if is_target else replace(draft, skip_set=skip_set)
+        return self.drafts.drafter(self.draft if draft is None else draft)
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

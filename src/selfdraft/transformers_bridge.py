@@ -28,7 +28,8 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import NewToken
-from selfdraft.engine import Draft, Engine
+from selfdraft.drafts import Draft
+from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError
 from selfdraft.prompt import require_fits
 

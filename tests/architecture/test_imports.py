@@ -12,7 +12,7 @@ LAYERS = (
     ("model",),
     ("decoding",),
     ("drafting", "prompt", "search", "text_stream"),
-    ("engine", "transformers_bridge"),
+    ("adaptive", "drafts", "engine", "transformers_bridge"),
     ("", "bench", "cli", "server"),
 )
 """From the bottom up; "" is the package itself, the public names. A module may import its own

@@ -19,7 +19,8 @@ from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import NewToken
 from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.engine import Draft, Engine
+from selfdraft.drafts import Draft
+from selfdraft.engine import Engine
 from selfdraft.model.skip_set import SkipSet
 
 TRANSFORMERS = "transformers generate"

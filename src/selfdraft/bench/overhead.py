@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from selfdraft.bench.peak_memory import peak_bytes, reset_peak
 from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.engine import Draft, Engine
+from selfdraft.drafts import Draft
+from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.skip_set import SkipSet

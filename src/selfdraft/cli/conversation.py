@@ -6,7 +6,8 @@ from selfdraft.config import RequestOptions
 from selfdraft.errors import PromptError
 
 if TYPE_CHECKING:
-    from selfdraft.engine import Draft, Engine, Generation, Result
+    from selfdraft.drafts import Draft
+    from selfdraft.engine import Engine, Generation, Result
 
 
 class Conversation:

@@ -23,7 +23,8 @@ from selfdraft.cli.terminal import (
 from selfdraft.config import RequestConfig, require
 
 if TYPE_CHECKING:
-    from selfdraft.engine import Draft, Engine, Result
+    from selfdraft.drafts import Draft
+    from selfdraft.engine import Engine, Result
     from selfdraft.prompt import Prompt
     from selfdraft.text_stream import Piece
 

@@ -15,7 +15,8 @@ from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.model.skip_set import SkipSet
 
 if TYPE_CHECKING:  # torch takes seconds to import, and help needs none of it
-    from selfdraft.engine import Draft, Engine
+    from selfdraft.drafts import Draft
+    from selfdraft.engine import Engine
 
 _REQUEST = RequestConfig()
 _DRAFT = DraftConfig()

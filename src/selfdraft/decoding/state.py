@@ -31,7 +31,7 @@ class TokenSink(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class DecodingState:
     """The sequence so far, its cache, and when to stop.
 

@@ -5,7 +5,9 @@ import torch
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_config import DraftConfig
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
 
 
@@ -15,18 +17,25 @@ class SelfDrafter:
     It ranks tokens as the target will: the same processors, the same noise.
     """
 
-    def __init__(self, view: ModelView, config: DraftConfig) -> None:
+    def __init__(self, view: ModelView | None, config: DraftConfig) -> None:
         self._view = view
         self._config = config
+        self.last_outcome = ChainOutcome()
+
+    def use(self, view: ModelView | None, plan: DraftPlan | None) -> None:
+        """Draft with another view from here on; None proposes nothing."""
+        self._view = view
 
     def propose(self, state: DecodingState) -> TokenTree:
         """The drafted chain, then the siblings of its tokens, deepest last."""
+        if self._view is None:
+            return TokenTree.root_only(state.token_ids[-1])
         verified_length = state.cache.length
         chain = [state.token_ids[-1]]
         siblings: list[tuple[int, int]] = []  # (token, parent)
         try:
             for _ in range(min(self._config.max_draft_steps, state.max_draft_depth)):
-                candidates, confidence = self._draft_step(state, chain)
+                candidates, confidence = self._draft_step(self._view, state, chain)
                 parent = len(chain) - 1
                 chain.append(candidates[0])
                 siblings += [(token_id, parent) for token_id in candidates[1:]]
@@ -40,11 +49,14 @@ class SelfDrafter:
         )
 
     def observe(self, state: DecodingState, outcome: Round) -> None:
-        """Nothing to learn: the paper's rule is fixed."""
+        """Nothing is learned, as the paper's rule is fixed; `last_outcome` is for a search."""
+        self.last_outcome = ChainOutcome.of_main_chain(outcome)
 
-    def _draft_step(self, state: DecodingState, chain: list[int]) -> tuple[list[int], float]:
+    def _draft_step(
+        self, view: ModelView, state: DecodingState, chain: list[int]
+    ) -> tuple[list[int], float]:
         """The best tokens after the chain, best first, and the draft's belief in the first."""
-        logits = self._view.forward(state.cache, chain[-1:], ((0,),))
+        logits = view.forward(state.cache, chain[-1:], ((0,),))
         state.cache.advance(1)
         tail = chain[1:]
         warped = state.chooser.warp(logits, state.token_ids, [tail])

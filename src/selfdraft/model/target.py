@@ -19,6 +19,7 @@ from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.sharing import share
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.step_bytes import StepBytes
 from selfdraft.model.stubs import StubModule
 from selfdraft.model.sublayers import DecoderLayers
 from selfdraft.model.tracing import TracedLayers
@@ -145,6 +146,11 @@ class Target(ModelView):
             self._without(set(), alone),
         ]
         return LayerWalk(self.model, ways, self.layers.list_name, self._shared)
+
+    @cached_property
+    def step_bytes(self) -> StepBytes:
+        """The bytes of weights that a pass reads."""
+        return StepBytes.of(self.model, self.layers)
 
     def uniform_skip_set(self, skip_ratio: float) -> SkipSet:
         """The evenly spread skip set of this model at `skip_ratio`."""

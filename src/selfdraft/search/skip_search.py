@@ -105,7 +105,7 @@ class SkipSearch:
         assert pending is not None
         self.num_proposals += 1
         trial = self._try(pending, self._proposer.name)
-        self._rest_if_done(trial)
+        self._rest_if_done()
         return trial
 
     def _try(self, units: Units, source: str) -> Trial:
@@ -132,7 +132,7 @@ class SkipSearch:
         )
         return trial
 
-    def _rest_if_done(self, trial: Trial) -> None:
+    def _rest_if_done(self) -> None:
         is_fixed = self._config.skip_ratio is not None
         best = self._best
         assert best is not None, "a trial has been made"

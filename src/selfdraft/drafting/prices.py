@@ -1,0 +1,66 @@
+"""What passes cost in tokens, at the rate that time is worth now.
+
+To maximise tokens per second over a whole text, every round should maximise its own tokens minus
+`rate` times its seconds, where `rate` is the tokens per second achieved over the text (Dinkelbach
+1967). So seconds have a price in tokens, and whatever yields more tokens than its price pays.
+"""
+
+from dataclasses import dataclass
+
+from selfdraft.drafting.cost_model import CostModel
+
+# A row is never taken to cost less than this share of a plain pass, whatever noise makes of it.
+_LEAST_ROW_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices in tokens: `verify[n]` of a pass over n rows, `draft_step` of a step of the draft."""
+
+    verify: tuple[float, ...]
+    draft_step: float
+
+    @classmethod
+    def at(
+        cls, costs: CostModel, *, rate: float, context: int, max_rows: int, draft_seconds: float
+    ) -> "Prices":
+        """Prices behind `context` tokens, for up to `max_rows` rows."""
+        first, *more = costs.verify_curve(max_rows, context)
+        seconds = [0.0, first]
+        for measured in more:
+            seconds.append(max(measured, seconds[-1] + _LEAST_ROW_SHARE * first))
+        return cls(tuple(rate * s for s in seconds), rate * draft_seconds)
+
+    @property
+    def max_rows(self) -> int:
+        """The most rows that have a price."""
+        return len(self.verify) - 1
+
+    def row(self, num_rows: int) -> float:
+        """Of one more row, when there are `num_rows` already; a great deal past the most."""
+        if num_rows >= self.max_rows:
+            return float("inf")
+        return self.verify[num_rows + 1] - self.verify[num_rows]
+
+
+class Rate:
+    """Tokens per second of the recent rounds, by predicted costs; at least those without a draft.
+
+    Predicted, not measured, so that one slow round does not change what is drafted.
+    """
+
+    _MEMORY = 0.97
+    _FIRST_ROUNDS = 4.0  # plain rounds that the rate starts from
+
+    def __init__(self) -> None:
+        self._tokens = self._FIRST_ROUNDS
+        self._plain_passes = self._FIRST_ROUNDS
+
+    def count(self, num_tokens: int, plain_passes: float) -> None:
+        """A round wrote `num_tokens` in the time of so many plain passes."""
+        self._tokens = self._MEMORY * self._tokens + num_tokens
+        self._plain_passes = self._MEMORY * self._plain_passes + plain_passes
+
+    def tokens_per_plain_pass(self) -> float:
+        """The speed-up over plain decoding, and at least 1."""
+        return max(1.0, self._tokens / self._plain_passes)

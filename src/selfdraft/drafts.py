@@ -1,0 +1,134 @@
+"""What the name of a draft means for a model, and what its drafters learn together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from threading import Lock
+from typing import Literal, get_args
+
+from selfdraft.adaptive import AdaptiveDrafter
+from selfdraft.decoding.loop import Drafter
+from selfdraft.drafting.cost_model import CostModel
+from selfdraft.drafting.draft_config import DraftConfig
+from selfdraft.drafting.draft_memory import DraftMemory
+from selfdraft.drafting.no_drafter import NoDrafter
+from selfdraft.drafting.router import Router
+from selfdraft.drafting.self_drafter import SelfDrafter
+from selfdraft.errors import ConfigError
+from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.target import Target
+from selfdraft.search.online_search import OnlineSearch
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.trace import Trace
+
+Mode = Literal["auto", "swift"]
+DraftName = Literal["auto", "swift", "suffix", "recycling", "off"]
+Draft = DraftName | DraftConfig
+"""`"auto"` drafts with whatever is fastest here. `"swift"` is the paper's preset: its search, then
+its drafts. `"suffix"` copies from the text so far, `"recycling"` uses the target's runners-up, and
+neither needs a model's pass. `"off"` is vanilla decoding. A config is a draft of your own, without
+a search."""
+
+_SEARCHES = {"auto": SearchConfig(), "swift": SearchConfig.swift()}
+
+
+class Drafts:
+    """The drafters of one engine. What one request learns, the next one starts with."""
+
+    def __init__(
+        self,
+        target: Target,
+        search: SearchConfig | None = None,
+        remembered: Sequence[SkipSet] = (),
+        trace: Trace | None = None,
+    ) -> None:
+        """`search` replaces the search of `auto`; `remembered` are sets to begin with."""
+        self._target = target
+        self._configs = _SEARCHES if search is None else _SEARCHES | {"auto": search}
+        self._remembered = remembered
+        self._trace = trace
+        self._memory = DraftMemory(CostModel(self._relative_bytes))
+        self._searches: dict[str, OnlineSearch] = {}
+        self._view = lru_cache(maxsize=8)(target.draft_view)
+        self._lock = Lock()
+
+    def drafter(self, draft: Draft) -> Drafter:
+        """A drafter for one request.
+
+        Raises:
+            ConfigError: there is no such draft, or its skip set does not fit the model.
+        """
+        if draft == "suffix":
+            return self._router(recycles=False)
+        if draft == "recycling":
+            return self._router(copies_text=False)
+        if draft == "auto":
+            return AdaptiveDrafter(self._router(), self.search("auto"), self._view)
+        config = self.resolve(draft)
+        if config is None:
+            return NoDrafter()
+        if draft == "swift":
+            return AdaptiveDrafter(SelfDrafter(None, config), self.search("swift"), self._view)
+        assert config.skip_set is not None
+        plan = DraftPlan(config.skip_set, config.weight_bits)
+        return SelfDrafter(self._view(plan), config)
+
+    def _router(self, *, copies_text: bool = True, recycles: bool = True) -> Router:
+        return Router(
+            self._memory,
+            supports_trees=self._target.supports_trees,
+            copies_text=copies_text,
+            recycles=recycles,
+        )
+
+    def search(self, mode: Mode) -> OnlineSearch:
+        """The search behind `auto` or `swift`, which all requests share."""
+        with self._lock:
+            if mode not in self._searches:
+                self._searches[mode] = OnlineSearch(
+                    self._target,
+                    self._configs[mode],
+                    self._memory.costs,
+                    remembered=self._remembered,
+                    trace=self._trace,
+                )
+            return self._searches[mode]
+
+    def plan(self, draft: Draft) -> DraftPlan | None:
+        """What is drafted with at the moment; None is plain decoding."""
+        if draft in ("auto", "swift"):
+            return self.search(draft).plan
+        if draft in ("suffix", "recycling"):
+            return None
+        config = self.resolve(draft)
+        if config is None:
+            return None
+        assert config.skip_set is not None
+        return DraftPlan(config.skip_set, config.weight_bits)
+
+    def resolve(self, draft: Draft) -> DraftConfig | None:
+        """How the skipped model drafts, with its skip set; None is plain decoding.
+
+        Raises:
+            ConfigError: there is no such draft.
+        """
+        if draft == "off":
+            return None
+        if draft == "swift":
+            draft = DraftConfig()
+        if not isinstance(draft, DraftConfig):
+            names = ", ".join(f"'{name}'" for name in get_args(DraftName))
+            raise ConfigError(f"draft is {draft!r}: give one of {names}, or a DraftConfig")
+        if not self._target.supports_trees:
+            draft = replace(draft, sibling_counts=())
+        if draft.skip_set is not None:
+            return draft
+        skip_set = self._target.uniform_skip_set(draft.skip_ratio)
+        # A draft with nothing made cheaper costs as much as the target.
+        is_target = DraftPlan(skip_set, draft.weight_bits).is_target
+        return None if is_target else replace(draft, skip_set=skip_set)
+
+    def _relative_bytes(self, plan: object) -> float:
+        assert isinstance(plan, DraftPlan)
+        return self._target.step_bytes.relative(plan)

@@ -1,0 +1,259 @@
+"""The search while an engine decodes: between rounds, on the text of the day, at a bounded price.
+
+One `OnlineSearch` serves all requests of an engine. After each round it may do one step of a
+`SkipSearch`, if its share of decode time allows it. It rests when the search has converged, and
+starts again when acceptance drops (`change_point`), from the sets that were good before.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
+
+from selfdraft.decoding.state import DecodingState
+from selfdraft.decoding.stopwatch import now
+from selfdraft.drafting.chain_outcome import ChainOutcome
+from selfdraft.model.draft_plan import DraftPlan, WeightBits
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.target import Target
+from selfdraft.search.change_point import AcceptanceDrop
+from selfdraft.search.matchness import Agreement, Window, measure_agreement
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_search import SkipSearch, Trial
+from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.speed_objective import predict
+from selfdraft.search.strategies import Strategy, new_proposer
+from selfdraft.search.time_budget import TimeBudget
+from selfdraft.search.trace import NoTrace, Trace
+
+# A draft must promise this much before it is used: predictions are not that exact.
+_WORTHWHILE = 1.03
+
+# Proposals scored on one window before later text is looked at, where every pass is paid for.
+_SCORES_PER_WINDOW = 16
+
+_MAX_REMEMBERED = 6
+
+# Without a draft nothing can drop, so a search that found none tries again after so many tokens.
+_RETRY_TOKENS = 2048
+
+
+class Costs(Protocol):
+    """What passes take, in seconds."""
+
+    def verify_seconds(self, num_rows: int, context: int) -> float:
+        """A verification of `num_rows` nodes behind `context` tokens."""
+        ...
+
+    def draft_seconds(self, plan: DraftPlan, context: int) -> float:
+        """A draft step of `plan`."""
+        ...
+
+
+class OnlineSearch:
+    """Finds and keeps finding the plan to draft with. Safe to share between threads."""
+
+    def __init__(
+        self,
+        target: Target,
+        config: SearchConfig,
+        costs: Costs,
+        *,
+        weight_bits: WeightBits = 16,
+        remembered: Sequence[SkipSet] = (),
+        on_rest: Callable[[SkipSet, Trial], None] = lambda skip_set, trial: None,
+        trace: Trace | None = None,
+    ) -> None:
+        """Begin with the best of `remembered`, its first; without one, spread evenly or empty."""
+        self._target = target
+        self._config = config
+        self._costs = costs
+        self._weight_bits: WeightBits = weight_bits
+        self._on_rest = on_rest
+        self._trace: Trace = trace or NoTrace()
+        self._space = SkipSpace(target.layers)
+        self._budget = TimeBudget(config.time_share)
+        self._drop = AcceptanceDrop()
+        self._lock = Lock()
+        self._owner: weakref.ref[DecodingState] | None = None
+        self._context = 0
+        self._window_end = 0
+        self._num_scores = 0
+        self._tokens_at_rest = 0
+        self._num_tokens = 0
+        self._num_starts = 0
+        self._num_earlier_proposals = 0
+        self._remembered = [self._space.units_of(skip_set) for skip_set in remembered]
+        start = self._remembered[0] if self._remembered else self._space.spread(self._start_ratio)
+        self._search = self._new_search(start)
+        # A remembered set was good before; it is used until the text says otherwise.
+        self._plan = self._plan_of(start) if self._remembered or self._is_fixed else None
+
+    @property
+    def plan(self) -> DraftPlan | None:
+        """What to draft with now; None if no draft is known to pay."""
+        return self._plan
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the search has converged, for this text."""
+        return self._search.reason is not None
+
+    @property
+    def num_proposals(self) -> int:
+        """Sets that were proposed and scored so far."""
+        return self._num_earlier_proposals + self._search.num_proposals
+
+    @property
+    def num_starts(self) -> int:
+        """How often the search began: 1, and every restart."""
+        return self._num_starts
+
+    @property
+    def share_spent(self) -> float:
+        """Search seconds over decode seconds without them, since the engine was made."""
+        decoded = self._budget.decode_seconds
+        return self._budget.spent_seconds / decoded if decoded else 0.0
+
+    def after_round(
+        self, state: DecodingState, *, num_tokens: int, seconds: float, drafted: ChainOutcome
+    ) -> None:
+        """Take note of a round of `seconds`, and do at most one step of the search.
+
+        `drafted` is what became of the plan's draft. If another request is at it, this one goes on
+        at once.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._budget.count_decoding(seconds)
+            self._num_tokens += num_tokens
+            self._context = state.cache.length
+            if self._config.is_adaptive:
+                self._watch(drafted)
+            if not self.is_resting:
+                self._look_at(state)
+                self._step(state)
+        finally:
+            self._lock.release()
+
+    def _step(self, state: DecodingState) -> None:
+        kind = self._search.next_step()
+        if kind is not None and self._budget.allows(kind):
+            start = now(self._target.device)
+            trial = self._search.step()
+            self._budget.charge(kind, now(self._target.device) - start)
+            if trial is not None:
+                self._num_scores += 1
+            self._choose_plan()
+        if self.is_resting:
+            self._rest()
+
+    def _look_at(self, state: DecodingState) -> None:
+        """Move to the latest tokens, where that is due and possible."""
+        owner = self._owner() if self._owner is not None else None
+        if owner is not state:
+            if owner is not None and not owner.is_finished:
+                return  # one text at a time: scores of two would not compare
+            self._search.look_at(())
+            self._owner, self._window_end = weakref.ref(state), 0
+        num_fresh = len(state.token_ids) - self._window_end
+        is_enough = self._config.time_share is None or self._num_scores >= _SCORES_PER_WINDOW
+        if self._window_end and not (is_enough and num_fresh >= self._config.context_window):
+            return
+        window = Window.latest(state, self._config.context_window)
+        if window is not None:
+            self._trace.write("window", num_tokens=window.num_tokens, position=window.start)
+            self._search.look_at((window,))
+            self._window_end, self._num_scores = window.end, 0
+
+    def _choose_plan(self) -> None:
+        trial = self._search.best_trial
+        if trial is None:
+            return
+        pays = self._is_fixed or trial.value >= _WORTHWHILE
+        plan = self._plan_of(trial.units) if pays else None
+        if plan != self._plan:
+            self._use(plan, trial.value)
+
+    def _use(self, plan: DraftPlan | None, value: float | None = None) -> None:
+        self._plan = plan
+        self._drop.restart()
+        skip_set = SkipSet() if plan is None else plan.skip_set
+        self._trace.write(
+            "switch",
+            is_drafting=plan is not None,
+            attention=skip_set.attention,
+            mlp=skip_set.mlp,
+            weight_bits=self._weight_bits,
+            value=value,
+        )
+
+    def _watch(self, drafted: ChainOutcome) -> None:
+        """Start again where the draft has become worse, or where there is none and time went by."""
+        if self._plan is not None:
+            has_dropped = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
+        else:
+            waited = self._num_tokens - self._tokens_at_rest
+            has_dropped = self.is_resting and waited >= _RETRY_TOKENS
+        if has_dropped:
+            self._trace.write("restart", num_tokens=self._num_tokens)
+            self._drop.restart()
+            self._num_earlier_proposals += self._search.num_proposals
+            self._remember(self._search.best)
+            self._search = self._new_search(self._search.best)
+            self._owner = None
+
+    def _rest(self) -> None:
+        self._tokens_at_rest = self._num_tokens
+        self._owner = None
+        trial = self._search.best_trial
+        if trial is not None and self._plan is not None:
+            self._remember(trial.units)
+            self._on_rest(self._plan.skip_set, trial)
+        self._search.look_at(())  # lets go of the request's cache
+
+    def _remember(self, units: Units) -> None:
+        others = [known for known in self._remembered if known != units]
+        self._remembered = [units, *others][:_MAX_REMEMBERED]
+
+    def _new_search(self, start: Units) -> SkipSearch:
+        self._num_starts += 1
+        strategy: Strategy = "default" if self._config.bayes_interval is None else "paper"
+        seed = self._config.seed + self._num_starts
+        proposer = new_proposer(
+            strategy, self._target, self._space, self._config, self._remembered, seed
+        )
+        return SkipSearch(
+            self._space,
+            proposer,
+            start,
+            score=self._score,
+            worth=self._worth,
+            config=self._config,
+            trace=self._trace,
+        )
+
+    def _score(self, units: Units, windows: tuple[Window, ...]) -> Agreement:
+        return measure_agreement(self._target.draft_view(self._plan_of(units)), windows)
+
+    def _worth(self, units: Units, agreement: Agreement) -> float:
+        if self._is_fixed:
+            return agreement.matchness
+        context = self._context
+        return predict(
+            agreement.acceptance,
+            self._costs.draft_seconds(self._plan_of(units), context),
+            lambda num_rows: self._costs.verify_seconds(num_rows, context),
+        ).speedup
+
+    def _plan_of(self, units: Units) -> DraftPlan:
+        return DraftPlan(self._space.skip_set(units), self._weight_bits)
+
+    @property
+    def _is_fixed(self) -> bool:
+        return self._config.skip_ratio is not None
+
+    @property
+    def _start_ratio(self) -> float:
+        return self._config.skip_ratio or 0.0
