@@ -111,7 +111,7 @@ class Engine:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
 
         Args:
-            model: a decoder-only model; it is only read.
+            model: a decoder-only model; it is only read, unless `pack`.
             tokenizer: its tokenizer.
             draft: what drafts, unless a request says otherwise.
             search: how `auto` looks for a draft.

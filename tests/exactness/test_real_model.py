@@ -1,6 +1,7 @@
 """The contract on the real default model; `selfdraft check` is the same with more prompts."""
 
 import pytest
+import torch
 
 from selfdraft.bench.contract import TRANSFORMERS, Comparison, Contract, check_contract
 from selfdraft.bench.planted import plant
@@ -46,3 +47,26 @@ def test_a_perfect_draft_is_always_accepted() -> None:
     stats = engine.generate(prompt, draft=draft, max_new_tokens=40).stats
     assert stats.acceptance_rate == 1.0
     assert stats.mean_accepted_length == 5.0
+
+
+@pytest.mark.parametrize("num_tokens", [60, 250, 507, 700])
+def test_bits_at_longer_contexts(num_tokens: int) -> None:
+    """L2. Guards against attention whose order of sums depends on the rows of a pass, at contexts
+    in whose middle the kernel's blocks of 64 and of 512 keys begin.
+    """
+    engine = Engine.load("smollm2-135m", dtype="bfloat16", device="cpu")
+    text = encode_all(load_prompts(None, 1), engine.tokenizer)[0]
+    prompt, rows = (text * (num_tokens // len(text) + 1))[:num_tokens], text[:12]
+    cache = engine.target.new_cache(num_tokens)
+    engine.target.prefill(cache, prompt)
+    chain = tuple(tuple(range(row + 1)) for row in range(len(rows)))
+    # The last row is a sibling of the third; the chain's rows must not move for it.
+    paths = (*chain[:-1], (0, 1, len(rows) - 1))
+    together = engine.target.forward(cache, rows, paths)
+    for row, token_id in enumerate(rows[:-1]):
+        alone = engine.target.forward(cache, [token_id], ((0,),))
+        assert torch.equal(alone[0], together[row]), f"row {row}"
+        if row == 1:
+            sibling = engine.target.forward(cache, [token_id, rows[-1]], ((0,), (0, 1)))
+            assert torch.equal(sibling[1], together[-1])
+        cache.advance(1)

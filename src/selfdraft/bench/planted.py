@@ -72,6 +72,7 @@ def _slots(num_layers: int, generator: random.Random) -> list[int]:
 def _redundant(layer: nn.Module, noise: float) -> nn.Module:
     twin = copy.deepcopy(layer)
     for name in _OUTPUT_PROJECTIONS:
-        for parameter in twin.get_submodule(name).parameters():
-            parameter.mul_(noise)
+        projection = twin.get_submodule(name)
+        # By its state, which is plain weights even where the projection is packed.
+        projection.load_state_dict({n: w * noise for n, w in projection.state_dict().items()})
     return twin

@@ -13,6 +13,7 @@ from tree_strategies import parent_lists
 from selfdraft import Engine
 from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.errors import UnsupportedModelError
+from selfdraft.model import row_attention
 from selfdraft.model.attention import path_attention
 from selfdraft.model.row_paths import RowPaths
 
@@ -110,6 +111,26 @@ def test_attention_that_only_the_model_can_compute_needs_its_code(name: str) -> 
         path_attention(
             _Module(), *make_states(2, 1), None, row_paths=RowPaths(((0,),), True), **{name: 4}
         )
+
+
+def test_rows_need_no_shared_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against the path of machines on which a row's bits depend on the rows of its call."""
+    parents = (-1, 0, 1, 0, 3, 1)
+    states, paths = make_states(70, len(parents)), paths_of(parents)
+    shared = attend(states, RowPaths(paths, rowwise=True))
+    monkeypatch.setattr(row_attention, "rows_share_calls", lambda *_: False)
+    apart = attend(states, RowPaths(paths, rowwise=True))
+    torch.testing.assert_close(apart, shared, atol=1e-5, rtol=1e-5)
+
+
+@given(parents=parent_lists(), group=st.sampled_from([1, 3, 7]))
+def test_no_tile_is_small(parents: tuple[int, ...], group: int) -> None:
+    """Guards against a few query rows at the end of a call, which another kernel would compute."""
+    query = torch.zeros(1, group, len(parents), 8)
+    starts = (0,) * len(parents)
+    plan = RowPaths(paths_of(parents), rowwise=True).plan(60, starts, group, query, is_shared=True)
+    assert all(call.mask.shape[2] % 32 in (0, *range(4, 32)) for call in plan.calls)
+    assert sorted(row for call in plan.calls for row in call.rows) == list(range(len(parents)))
 
 
 @pytest.mark.parametrize("window", [None, 3, 9])
