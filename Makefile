@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check fix test-slow docs bench clean
+.PHONY: help demo check fix test-slow docs bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ docs: $(READY)  ## write docs/cli.md from the commands' own help
 
 bench: $(READY)  ## overhead of speculation on a planted target, as in docs/experiments.md
 	$(BIN)/selfdraft bench overhead smollm2-135m
+
+bench-smoke: $(READY)  ## a small benchmark from prompts to page, to see that all of it works
+	rm -rf bench-results/smoke
+	$(BIN)/selfdraft bench run smollm2-135m --methods transformers,transformers-lookup,off,swift --limit 8 --max-new-tokens 24 --costs --out bench-results/smoke
+	$(BIN)/selfdraft bench report bench-results/smoke
+	$(BIN)/selfdraft bench simulate --check smollm2-135m
 
 clean:  ## remove the environment and caches of tools
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """Figures of one summary: speed, acceptance and where the time went."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfdraft.bench.figure_style import (
     Drawing,
@@ -12,7 +12,15 @@ from selfdraft.bench.figure_style import (
     styled_figure,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+
 Summary = dict[str, Any]
+
+_MAX_WIDTH = 9.5  # inches; on the page a wider figure would only be shrunk
+_MAX_LABELLED_BARS = 24
+_SLANT_FROM = 6
 
 _TIME_PARTS = ("prefill", "verify", "draft", "search", "other")
 
@@ -23,57 +31,28 @@ _MIN_ROUNDS = 5
 def speedup_figure(summary: Summary, baseline: str) -> Drawing | None:
     """Speedup over `baseline` for each task and method, with its interval."""
     groups = _groups(summary)
-    methods = [m for m in summary["methods"] if m != baseline]
     table = {
         (label, c["method"]): c["speedups"][baseline]["total"]
         for label, cells in groups
         for c in cells
-        if c["speedups"].get(baseline) and c["speedups"][baseline]["total"]
+        if (c["speedups"].get(baseline) or {}).get("total")
     }
-    methods = [m for m in methods if any((label, m) in table for label, _ in groups)]
+    methods = [m for m in summary["methods"] if m != baseline and m in {m for _, m in table}]
     if not methods:
         return None
-    style = looks(methods)
-    width = 0.8 / len(methods)
-    with styled_figure(min(9.5, max(6.5, 1.2 + 0.42 * len(groups) * (len(methods) + 1))), 4.2) as (
-        fig,
-        axes,
-    ):
+    num_bars = len(groups) * (len(methods) + 1)
+    width = min(_MAX_WIDTH, max(6.5, 1.2 + 0.42 * num_bars))
+    with styled_figure(width, 4.2) as (fig, axes):
         for number, method in enumerate(methods):
-            places, values, low, high = [], [], [], []
-            for group, (label, _) in enumerate(groups):
-                ratio = table.get((label, method))
-                if ratio is None:
-                    continue
-                places.append(group + (number - (len(methods) - 1) / 2) * width)
-                values.append(ratio["value"])
-                low.append(ratio["value"] - (ratio["low"] or ratio["value"]))
-                high.append((ratio["high"] or ratio["value"]) - ratio["value"])
-            bars = axes.bar(places, values, width * 0.92, label=method, **style[method])
-            axes.errorbar(
-                places, values, [low, high], fmt="none", ecolor="black", capsize=2, linewidth=1
-            )
-            if len(groups) * len(methods) <= 24:
-                tops = [v + h for v, h in zip(values, high, strict=True)]
-                for bar, value, top in zip(bars, values, tops, strict=True):
-                    middle = bar.get_x() + bar.get_width() / 2
-                    axes.annotate(
-                        f"{value:.2f}",
-                        (middle, top),
-                        xytext=(0, 2),
-                        textcoords="offset points",
-                        ha="center",
-                        fontsize=7,
-                    )
+            ratios = [table.get((label, method)) for label, _ in groups]
+            offset = (number - (len(methods) - 1) / 2) * 0.8 / len(methods)
+            bars = _bars(axes, method, ratios, offset, 0.74 / len(methods), looks(methods)[method])
+            if num_bars <= _MAX_LABELLED_BARS:
+                axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
         axes.axhline(1, color="black", linewidth=1)
         axes.set_ylim(0, None)
-        axes.margins(y=0.12)
         axes.set_ylabel(f"tokens/s over those of {baseline}")
-        labels = [_wrapped(f"{label} ({cells[0]['num_prompts']})") for label, cells in groups]
-        axes.set_xticks(range(len(groups)), labels, rotation=0 if len(groups) < 6 else 40)
-        if len(groups) >= 6:
-            for tick in axes.get_xticklabels():
-                tick.set_horizontalalignment("right")
+        _label_groups(axes, [f"{label} ({cells[0]['num_prompts']})" for label, cells in groups])
         fig.legend(loc="outside upper left", ncols=min(4, len(methods)))
         return finish(
             fig,
@@ -82,6 +61,32 @@ def speedup_figure(summary: Summary, baseline: str) -> Drawing | None:
             "Ratio of total tokens per second, prefill included, with the 95 % interval of a "
             "paired bootstrap over prompts; in brackets the number of prompts.",
         )
+
+
+def _bars(
+    axes: "Axes",
+    method: str,
+    ratios: list[dict[str, Any] | None],
+    offset: float,
+    width: float,
+    look: dict[str, Any],
+) -> "BarContainer":
+    """The bars of one method, with whiskers where there is an interval."""
+    known = [(place + offset, r) for place, r in enumerate(ratios) if r is not None]
+    places = [place for place, _ in known]
+    values = [r["value"] for _, r in known]
+    low = [r["value"] - (r["low"] or r["value"]) for _, r in known]
+    high = [(r["high"] or r["value"]) - r["value"] for _, r in known]
+    whiskers: dict[str, Any] = {"yerr": [low, high], "ecolor": "black", "capsize": 2}
+    return axes.bar(places, values, width, label=method, **look, **whiskers)
+
+
+def _label_groups(axes: "Axes", labels: list[str]) -> None:
+    """Names below the bars; slanted where there are too many to stand side by side."""
+    if len(labels) < _SLANT_FROM:
+        axes.set_xticks(range(len(labels)), [_wrapped(label) for label in labels])
+    else:
+        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
 
 
 def acceptance_figure(summary: Summary) -> Drawing | None:
