@@ -59,7 +59,7 @@ class SkipSearch:
         self._score, self._worth = score, worth
         self._config = config
         self._trace: Trace = trace or NoTrace()
-        self._evidence = Evidence(space, (), start)
+        self._evidence = Evidence(space, (), start, {start: 1.0})
         self._best: Trial | None = None
         self._last_gain = 0
         self._pending: Units | Walk | None = None

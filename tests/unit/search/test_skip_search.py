@@ -1,0 +1,143 @@
+"""One search: what is scored, what is kept, when it rests."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_engine
+
+from selfdraft.errors import ConfigError
+from selfdraft.search.matchness import Agreement
+from selfdraft.search.proposals import Given, RandomSets
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_search import SkipSearch
+from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.trace import TraceFile
+
+SPACE = SkipSpace(tiny_engine().target.layers)
+ALL = [frozenset(units) for units in itertools.combinations(range(6), 2)]
+TEXT, OTHER_TEXT = ("text",), ("other text",)
+
+
+def new_search(
+    matches: Callable[[Units, object], int], proposer: object = None, **options: object
+) -> SkipSearch:
+    config = SearchConfig(**{"skip_ratio": 0.34, "stop_matchness": 0.95, **options})
+    search = SkipSearch(
+        SPACE,
+        proposer or Given(ALL),
+        ALL[0],
+        score=lambda units, windows: Agreement(matches(units, windows), 32),
+        worth=lambda units, agreement: agreement.matchness,
+        config=config,
+    )
+    search.look_at(TEXT)
+    return search
+
+
+def run(search: SkipSearch) -> list[Units]:
+    scored = []
+    while search.next_step() is not None:
+        trial = search.step()
+        assert trial is not None
+        scored.append(trial.units)
+    return scored
+
+
+def test_starting_set_is_scored_first() -> None:
+    """The reference never scored it, so that the first random set always won."""
+    search = new_search(lambda units, _: 20 if units == ALL[0] else 10)
+    scored = run(search)
+    assert scored[0] == ALL[0]
+    assert search.best == ALL[0]
+    assert search.num_proposals == len(ALL) - 1  # the start is no proposal
+
+
+def test_best_set_wins_whenever_it_comes() -> None:
+    """Guards against a search that keeps the latest, or the first."""
+    for best in (ALL[1], ALL[7], ALL[-1]):
+        search = new_search(lambda units, _, best=best: 25 if units == best else 10)
+        run(search)
+        assert search.best == best
+
+
+def test_scores_of_different_texts_are_not_compared() -> None:
+    """The reference held a score on one request's text against one on another's.
+
+    The second text is easy: every set scores higher there than the best did on the first. The
+    best set must be scored on it too, and stay.
+    """
+    search = new_search(lambda units, text: (20 if text is TEXT else 30) + (units == ALL[3]))
+    while search.num_proposals < 5:
+        search.step()
+    assert search.best == ALL[3]
+    search.look_at(OTHER_TEXT)
+    rescored = search.step()
+    assert rescored is not None
+    assert rescored.units == ALL[3]
+    run(search)
+    assert search.best == ALL[3]
+
+
+def test_best_of_the_old_text_loses_if_it_is_worse_on_the_new() -> None:
+    """Guards against a best score that is never taken back."""
+    search = new_search(lambda units, text: 25 if units == ALL[3 if text is TEXT else 9] else 10)
+    while search.num_proposals < 5:
+        search.step()
+    search.look_at(OTHER_TEXT)
+    run(search)
+    assert search.best == ALL[9]
+
+
+@pytest.mark.parametrize(
+    ("options", "num_proposals", "reason"),
+    [
+        ({"max_proposals": 7}, 7, "7 proposals"),
+        ({"patience": 7}, 6 + 7, "no better set in 7"),
+        ({"stop_matchness": 0.75}, 6, "is enough"),
+        ({}, len(ALL) - 1, "nothing more"),
+    ],
+)
+def test_it_rests_when_it_should(options: dict, num_proposals: int, reason: str) -> None:
+    """Patience counts from the last gain, not from the start."""
+    search = new_search(lambda units, _: 25 if units == ALL[6] else 10, **options)
+    run(search)
+    assert search.num_proposals == num_proposals
+    assert reason in search.reason
+    assert search.next_step() is None
+
+
+def test_nothing_happens_without_a_text() -> None:
+    """A finished request's cache must be let go, and not be read again."""
+    search = new_search(lambda *_: 10)
+    search.look_at(())
+    assert search.next_step() is None
+    assert search.reason is None
+
+
+def test_search_of_random_sets_finds_the_best_of_few() -> None:
+    """The whole thing at once."""
+    search = new_search(lambda units, _: 10 + 10 * len(units & {2, 5}), RandomSets(2, 0))
+    run(search)
+    assert search.best == {2, 5}
+
+
+def test_trace_is_enough_to_redraw_the_search(tmp_path: Path) -> None:
+    """One line for every score, and the reason at the end."""
+    file = tmp_path / "trace.jsonl"
+    with TraceFile(file) as trace:
+        search = new_search(lambda units, _: 25 if units == ALL[6] else 10)
+        search._trace = trace
+        scored = run(search)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    proposals = [line for line in lines if line["event"] == "proposal"]
+    sets = [SPACE.skip_set(units) for units in scored]
+    assert [(tuple(p["attention"]), tuple(p["mlp"])) for p in proposals] == [
+        (s.attention, s.mlp) for s in sets
+    ]
+    assert [p["is_best"] for p in proposals].count(True) == 2
+    assert lines[-1]["event"] == "rest"
+    with pytest.raises(ConfigError, match="name another file"):
+        TraceFile(tmp_path / "no such folder" / "trace")
