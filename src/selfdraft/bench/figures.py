@@ -75,8 +75,9 @@ def _bars(
     known = [(place + offset, r) for place, r in enumerate(ratios) if r is not None]
     places = [place for place, _ in known]
     values = [r["value"] for _, r in known]
-    low = [r["value"] - (r["low"] or r["value"]) for _, r in known]
-    high = [(r["high"] or r["value"]) - r["value"] for _, r in known]
+    # One prompt has no interval, and no whisker: one of no length would look like certainty.
+    low = [math.nan if r["low"] is None else r["value"] - r["low"] for _, r in known]
+    high = [math.nan if r["high"] is None else r["high"] - r["value"] for _, r in known]
     whiskers: dict[str, Any] = {"yerr": [low, high], "ecolor": "black", "capsize": 2}
     return axes.bar(places, values, width, label=method, **look, **whiskers)
 

@@ -73,7 +73,7 @@ def _result_section(
     machine = origin["machine"]
     conditions = (
         f"{origin['model']['name']}, {origin['dtype']} on "
-        f"{machine.get('gpu') or machine['cpu']}, {origin['threads']} threads; "
+        f"{machine.get('gpu') or machine['cpu']}, threads: {origin['threads']}; "
         f"{summary['arguments']['max_new_tokens']} new tokens at most, temperature "
         f"{summary['arguments']['temperature']:g}; {origin['date'][:10]}"
     )

@@ -3,6 +3,9 @@
 (Williams et al. 2009, "Roofline: an insightful visual performance model".) A pass reads the weights
 once, whatever its rows, and the keys and values of every sequence; it multiplies each weight with
 each row. What it costs besides, such as calls and elementwise work, is a number per layer.
+
+A GPU reads while it multiplies. The cores of a CPU do one after the other, so there the two times
+add up, and attention is computed row by row (contract L2), so every row reads the cache anew.
 """
 
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ class Device:
     """Multiply-adds count as two."""
     seconds_per_layer: float = 0.0
     """Of a pass, besides bytes and arithmetic."""
+    overlaps: bool = True
+    """Whether bytes are read during arithmetic; a CPU does not."""
 
     def __post_init__(self) -> None:
         require(self.bytes_per_second > 0, "bandwidth is 0: give the GB/s that can be read")
@@ -67,9 +72,11 @@ def pass_seconds(
     num_layers = shape.num_layers * (1 - share_skipped)
     per_layer = shape.attention_parameters + shape.mlp_parameters
     parameters = num_layers * per_layer + shape.head_parameters
-    kv_values = num_layers * shape.kv_values_per_token * context * batch
+    kv_reads = batch if device.overlaps else batch * num_rows
+    kv_values = num_layers * shape.kv_values_per_token * context * kv_reads
     num_bytes = parameters * kind.weight_bits / 8 + kv_values * _KV_BYTES
     scores = num_layers * shape.num_heads * shape.head_dim * context
     flops = batch * num_rows * (2 * parameters + 4 * scores)
-    busy = max(num_bytes / device.bytes_per_second, flops / device.flops_per_second)
+    parts = (num_bytes / device.bytes_per_second, flops / device.flops_per_second)
+    busy = max(parts) if device.overlaps else sum(parts)
     return busy + num_layers * device.seconds_per_layer

@@ -84,6 +84,7 @@ def measure_device(engine: Engine, shape: ModelShape) -> Device:
         name="this machine",
         bytes_per_second=num_bytes / seconds(2),  # as the engine decodes: never a single row
         flops_per_second=flops / seconds(_MANY_ROWS),
+        overlaps=device.type != "cpu",
     )
 
 

@@ -99,6 +99,14 @@ class SimulateOptions:
             rich_help_panel="Device",
         ),
     ] = 0.0
+    overlap: Annotated[
+        bool,
+        typer.Option(
+            "--overlap/--no-overlap",
+            help="Whether the device reads memory while it multiplies, as GPUs do and CPUs do not.",
+            rich_help_panel="Device",
+        ),
+    ] = True
     acceptance: Annotated[
         list[str],
         typer.Option(
@@ -145,4 +153,5 @@ class SimulateOptions:
             bytes_per_second=bandwidth or (known.bytes_per_second if known else 0.0),
             flops_per_second=flops or (known.flops_per_second if known else 0.0),
             seconds_per_layer=self.overhead / 1e3,
+            overlaps=self.overlap,
         )

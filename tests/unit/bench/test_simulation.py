@@ -42,6 +42,21 @@ def test_a_pass_is_its_bytes_or_its_arithmetic() -> None:
     assert two == pytest.approx(2 * one)
 
 
+def test_a_cpu_does_not_read_while_it_multiplies() -> None:
+    """Guards against rows that seem free on a CPU: a check of 32 was predicted at half its time."""
+    gpu = Device(name="even", bytes_per_second=2e9, flops_per_second=2e9)
+    overlapped = pass_seconds(SHAPE, gpu, context=1)
+    added = pass_seconds(SHAPE, replace(gpu, overlaps=False), context=1)
+    assert added == pytest.approx(2 * overlapped, rel=1e-3)
+    slow_memory = replace(SLOW, overlaps=False)
+    gain = [
+        pass_seconds(SHAPE, slow_memory, num_rows=n, context=4096)
+        - pass_seconds(SHAPE, slow_memory, num_rows=n, context=1)
+        for n in (1, 4)
+    ]
+    assert gain[1] == pytest.approx(4 * gain[0], rel=1e-2)
+
+
 def test_bits_and_skips_save_what_they_leave_out() -> None:
     """Guards against a head that shrinks with skipping, or end layers that are skipped."""
     full = pass_seconds(SHAPE, SLOW, context=1)
