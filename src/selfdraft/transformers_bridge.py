@@ -61,7 +61,8 @@ def custom_generate(
         streamer: bind it with `functools.partial`; one given to `generate` does not arrive here.
         tokenizer: needed for `stop_strings`, and bound in the same way.
         stop_strings: the output ends with the token that completes one of them.
-        draft: see `Engine`.
+        draft: see `Engine`. Without drafts of few bits: an `Engine` keeps such a copy, a call of
+            this function cannot.
         **model_kwargs: further inputs of the model; the ones that matter are checked.
 
     Raises:
@@ -71,7 +72,8 @@ def custom_generate(
     if stop_strings:
         criterion = _stop_string_criterion(tokenizer, stop_strings)
         stopping_criteria = StoppingCriteriaList([*stopping_criteria, criterion])
-    engine = Engine(model, draft=draft)
+    # A copy of the weights in few bits, made anew in every call, would cost more than it gains.
+    engine = Engine(model, draft=draft, draft_memory_limit=0)
     prompt = cast(list[int], input_ids[0].tolist())
     require_fits(prompt, engine.target.vocab_size, engine.target.max_context)
     if streamer is not None:

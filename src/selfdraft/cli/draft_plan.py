@@ -23,6 +23,6 @@ def describe(engine: "Engine", draft: "Draft") -> str:
         return "off: plain decoding"
     name = "given draft" if isinstance(draft, DraftConfig) else draft
     if plan is None:
-        return f"{name}: plain decoding, as no draft is known to pay"
+        return f"{name}: plain decoding, as no model draft is known to pay"
     num_eligible = 2 * len(engine.target.layers.eligible)
     return f"{name}: {plan.describe()} (of {num_eligible})"

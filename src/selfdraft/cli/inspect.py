@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfdraft.cli.draft_plan import describe
+from selfdraft.cli.layer_map import layer_map
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import write_json
+from selfdraft.model.skip_set import SkipSet
 
 if TYPE_CHECKING:
     from selfdraft.cli.model_report import ModelReport
-
-_LAYERS_PER_LINE = 60
-_LEGEND = "# skipped by the default draft   o may be skipped   - always runs"
+    from selfdraft.model.sublayers import DecoderLayers
 
 
 def inspect(
@@ -23,7 +22,7 @@ def inspect(
         bool, typer.Option("--json", help="Write a JSON document.", rich_help_panel="Output")
     ] = False,
 ) -> None:
-    """Show a model's size, and which layers a draft may skip.
+    """Show a model's size, which layers a draft may skip, and the drafts that were found for it.
 
     Exits with code 2 and says why if the model cannot be used.
 
@@ -31,19 +30,19 @@ def inspect(
 
       selfdraft inspect smollm2-135m
     """
-    with model.engine() as engine:
+    with model.engine("off") as engine:
         from selfdraft.cli.model_report import report_on
 
         report = report_on(engine, model.model)
-        plan = describe(engine, "auto")
+        layers = engine.target.layers
     if as_json:
         write_json(report.as_dict())
         return
-    for line in _lines(report, plan):
+    for line in (*_lines(report), "", *_drafts(report, layers)):
         print(line)
 
 
-def _lines(report: "ModelReport", plan: str) -> Iterator[str]:
+def _lines(report: "ModelReport") -> Iterator[str]:
     weights = report.weight_bytes
     context = "no limit" if report.max_context is None else f"{report.max_context:,} tokens"
     tied = "tied" if report.has_tied_embeddings else "not tied"
@@ -62,26 +61,32 @@ def _lines(report: "ModelReport", plan: str) -> Iterator[str]:
         "layers": str(report.num_layers),
         "vocabulary": f"{report.vocab_size:,} tokens, embeddings and head {tied}",
         "context": f"{context}, {_bytes(report.kv_bytes_per_token)} of KV cache per token",
-        "draft": plan,
+        "4-bit copy": _copy(report),
     }
     for label, value in rows.items():
         yield f"{label:<14} {value}"
-    yield ""
-    yield from _layer_map(report)
 
 
-def _layer_map(report: "ModelReport") -> Iterator[str]:
-    """Two rows of one character per layer, then the layers that always run, with the reason."""
-    skipped = report.default_skip_set
-    eligible = set(report.eligible_layers)
-    for start in range(0, report.num_layers, _LAYERS_PER_LINE):
-        layers = range(start, min(start + _LAYERS_PER_LINE, report.num_layers))
-        ruler = "".join(f"{n:<10}" for n in layers[::10])
-        yield f"{'layer':<14} {ruler.rstrip()}"
-        for label, chosen in (("attention", skipped.attention), ("MLP", skipped.mlp)):
-            marks = ("#" if n in chosen else "o" if n in eligible else "-" for n in layers)
-            yield f"{label:<14} {''.join(marks)}"
-    yield f"{'':<14} {_LEGEND}"
+def _copy(report: "ModelReport") -> str:
+    if not report.rounded_copy_bytes:
+        return "cannot be had"
+    share = report.rounded_copy_bytes / report.weight_bytes.total
+    return f"{_bytes(report.rounded_copy_bytes)} ({share:.0%} of the weights), to draft with"
+
+
+def _drafts(report: "ModelReport", layers: "DecoderLayers") -> Iterator[str]:
+    """The remembered skip sets as maps of the layers, then what always runs, with the reason."""
+    if not report.remembered:
+        yield "no skip set is remembered; `selfdraft search` finds one"
+        yield from layer_map(layers, SkipSet())
+    for draft in report.remembered:
+        speedup = draft.predicted_speedup
+        predicted = "" if speedup is None else f", {speedup:.2f}x predicted"
+        yield (
+            f"found {draft.date}: skips {draft.skip_set.num_skipped} sublayers, "
+            f"matchness {draft.matchness:.2f}{predicted}"
+        )
+        yield from layer_map(layers, draft.skip_set)
     for reason, group in groupby(sorted(report.reasons.items()), key=lambda item: item[1]):
         yield f"{'layer ' + ', '.join(str(n) for n, _ in group):<14} {reason}"
 

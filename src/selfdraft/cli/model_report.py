@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from selfdraft.cli.draft_plan import skip_set_of
+from selfdraft.model.kv_cache import KEY_BLOCK
 from selfdraft.model.quantisation import num_bytes, weights_of
-from selfdraft.model.skip_set import SkipSet
+from selfdraft.search.store import DraftStore, StoredDraft
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,8 +48,10 @@ class ModelReport:
     """Layers whose attention and MLP may be skipped."""
     reasons: dict[int, str]
     """For every other layer, why not."""
-    default_skip_set: SkipSet
-    """What the default draft skips."""
+    rounded_copy_bytes: int
+    """Of the copy of the weights in 4 bits that `auto` drafts with; 0: there can be none."""
+    remembered: tuple[StoredDraft, ...]
+    """Drafts that a search found, the best first: `auto` begins with the first."""
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain data, ready for JSON."""
@@ -75,7 +77,8 @@ def report_on(engine: "Engine", name: str) -> ModelReport:
         kv_bytes_per_token=_kv_bytes_per_token(engine),
         eligible_layers=target.layers.eligible,
         reasons=target.layers.reasons,
-        default_skip_set=skip_set_of(engine, "auto") or SkipSet(),
+        rounded_copy_bytes=target.predict_copy_bytes(4),
+        remembered=DraftStore(target.fingerprint.weights).fitting(target.layers)[0],
     )
 
 
@@ -101,7 +104,7 @@ def _num_bytes(*modules: "nn.Module") -> int:
 
 def _kv_bytes_per_token(engine: "Engine") -> int:
     """Measured, because models differ in what they keep: fill a small cache and look."""
-    num_rows = 2
+    num_rows = KEY_BLOCK  # buffers are whole blocks
     cache = engine.target.new_cache(num_rows)
     engine.target.prefill(cache, [0] * num_rows)
     return cache.num_bytes() // num_rows

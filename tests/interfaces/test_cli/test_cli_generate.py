@@ -133,18 +133,19 @@ def test_a_model_without_template_continues_the_prompt(run: Run, without_templat
 def test_stderr_has_statistics_unless_told_otherwise(run: Run, tiny: Path) -> None:
     """Guards `--no-stats` and `--quiet`, and each figure that the table should show."""
     few = ("generate", tiny, "hello", "--max-new-tokens", 8)
-    table = run(*few).stderr
+    table = run(*few, "--draft", "swift").stderr
     words = ("prompt tokens", "8 new tokens", "rounds", "mean accepted length M", "drafted")
     words += ("accepted", "acceptance rate", "draft 0.", "verify 0.", "tokens/s")
     assert [word for word in words if word not in table] == []
-    assert "swift: skips 1 attention + 1 MLP of 6 sublayers" in table
+    assert "swift: skips 1 attention + 1 MLP sublayers (of 6)" in table
+    assert "auto: " in run(*few).stderr
     assert run(*few, "--no-stats").stderr == run(*few, "--quiet").stderr == ""
 
 
 def test_compare_shows_both_and_says_that_they_agree(run: Run, tiny: Path) -> None:
     """Guards the demo: vanilla really runs, on the same request, and is compared."""
     few = ("generate", tiny, "hello", "--max-new-tokens", 12, "--compare")
-    table = run(*few).stderr
+    table = run(*few, "--draft", "swift").stderr
     assert all(word in table for word in ("vanilla", "with the draft", "speedup", "tokens/s"))
     assert "output identical: yes, all 12 tokens" in table
     document = json.loads(run(*few, "--json").stdout)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from typer.testing import Result
 
-from selfdraft import Engine
+from selfdraft import Engine, SkipSet
+from selfdraft.search.store import DraftStore, StoredDraft
 
 Run = Callable[..., Result]
 
@@ -40,19 +41,26 @@ def test_the_layers_are_named_with_reasons(run: Run, tiny: Path) -> None:
     report = json.loads(run("inspect", tiny, "--json").stdout)
     assert report["eligible_layers"] == [1, 2, 3]
     assert report["reasons"].keys() == {"0", "4"}
-    assert report["default_skip_set"] == {"attention": [1], "mlp": [1]}
+    assert report["remembered"] == []
 
 
-def test_the_page_shows_a_map_of_the_layers(run: Run, tiny: Path) -> None:
+def test_the_page_shows_a_map_of_the_layers(run: Run, tiny: Path, engine: Engine) -> None:
     """Guards the map: a wrong mark would send somebody after the wrong layer."""
+    store = DraftStore(engine.target.fingerprint.weights)
+    empty = run("inspect", tiny).stdout
+    assert "no skip set is remembered" in empty
+    assert "attention      -ooo-" in empty
+    store.remember(
+        StoredDraft(skip_set=SkipSet((1,), (1, 3)), matchness=0.9, predicted_speedup=1.2)
+    )
     page = run("inspect", tiny).stdout
     marks = {
         line.split()[0]: line.split()[1] for line in page.splitlines() if len(line.split()) > 1
     }
-    assert marks["attention"] == marks["MLP"] == "-#oo-"
+    assert (marks["attention"], marks["MLP"]) == ("-#oo-", "-#o#-")
     assert "layer 0" in page
     assert "the last layer always runs" in page
-    assert "swift: skips 1 attention + 1 MLP of 6 sublayers" in page
+    assert "skips 3 sublayers, matchness 0.90, 1.20x predicted" in page
     assert max(len(line) for line in page.splitlines() if str(tiny) not in line) <= 80
 
 
