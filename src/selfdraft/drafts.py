@@ -5,6 +5,8 @@ from functools import lru_cache
 from threading import Lock
 from typing import Literal, get_args
 
+import torch
+
 from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.decoding.loop import Drafter
 from selfdraft.drafting.cost_model import CostModel
@@ -120,7 +122,13 @@ class Drafts:
             )
 
     def _fewest_bits(self) -> WeightBits:
-        """4 where a copy of the weights can be had and there is room for it: it is made now."""
+        """4 where a copy of the weights pays, can be had and has room: it is made now.
+
+        In float32 a check of a few rows costs a CPU so much more than a pass of one that no draft
+        is worth a copy.
+        """
+        if self._target.dtype not in (torch.bfloat16, torch.float16):
+            return 16
         try:
             self._target.draft_view(DraftPlan(weight_bits=4))
         except (UnsupportedModelError, ConfigError):

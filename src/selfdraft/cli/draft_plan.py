@@ -25,4 +25,5 @@ def describe(engine: "Engine", draft: "Draft") -> str:
     if plan is None:
         return f"{name}: plain decoding, as no model draft is known to pay"
     num_eligible = 2 * len(engine.target.layers.eligible)
-    return f"{name}: {plan.describe()} (of {num_eligible})"
+    of_all = f" (of {num_eligible})" if plan.skip_set.num_skipped else ""
+    return f"{name}: {plan.describe()}{of_all}"

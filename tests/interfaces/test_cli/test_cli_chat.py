@@ -54,7 +54,7 @@ def test_commands_answer_on_stderr(run: Run, tiny: Path) -> None:
     assert all(f"/{name}" in result.stderr for name in ("reset", "system", "draft", "save", "exit"))
     assert "error: there is no answer yet" in result.stderr
     assert "6 new tokens" in result.stderr
-    assert "auto: plain decoding, as no model draft is known to pay" in result.stderr
+    assert "(auto: 4-bit weights)" in result.stderr
     assert "off: plain decoding" in result.stderr
     assert "system message: none" in result.stderr
 
