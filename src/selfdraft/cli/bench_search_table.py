@@ -9,6 +9,8 @@ from selfdraft.cli.terminal import stderr_console
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WIDTH = 112  # a narrower terminal breaks the lines; no figure is cut
+
 
 def print_strategies(rows: Sequence[dict[str, Any]]) -> None:
     """One line for each skip ratio and strategy; over several seeds, the means."""
@@ -34,7 +36,7 @@ def print_strategies(rows: Sequence[dict[str, Any]]) -> None:
             f"{seconds:.3f}",
         )
     stderr_console().print("best matchness by number of proposals, and on other prompts")
-    stderr_console().print(table)
+    stderr_console().print(table, width=_WIDTH, crop=False)
 
 
 def print_planted(rows: Sequence[dict[str, Any]]) -> None:
@@ -55,7 +57,7 @@ def print_planted(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['seconds']:.1f}",
         )
     stderr_console().print("redundant sublayers found; speed is predicted")
-    stderr_console().print(table)
+    stderr_console().print(table, width=_WIDTH, crop=False)
 
 
 def _table(left: Sequence[str], right: Sequence[str]) -> "Table":

@@ -5,6 +5,8 @@ from typing import Any
 
 from selfdraft.cli.terminal import stderr_console
 
+_WIDTH = 112  # a narrower terminal breaks the lines; no figure is cut
+
 
 def print_stream(rows: Sequence[dict[str, Any]]) -> None:
     """One line for each segment and draft, then the whole stream."""
@@ -38,4 +40,4 @@ def print_stream(rows: Sequence[dict[str, Any]]) -> None:
         "until acceptance was back",
         soft_wrap=True,
     )
-    console.print(table)
+    console.print(table, width=_WIDTH, crop=False)
