@@ -19,7 +19,6 @@ from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
 from selfdraft.search import online_search
-from selfdraft.search.change_point import AcceptanceDrop
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
 
@@ -69,11 +68,24 @@ class CheapDrafts(CostModel):
         return 0.4 - 0.03 * plan.skip_set.num_skipped
 
 
+class Nervous:
+    """A change-point rule that takes every ninth round for another text."""
+
+    def __init__(self) -> None:
+        self._num_rounds = 0
+
+    def restart(self) -> None:
+        pass
+
+    def observe(self, num_accepted: int, *, was_refused: bool) -> bool:
+        self._num_rounds += 1
+        return self._num_rounds % 9 == 0
+
+
 @pytest.fixture(autouse=True)
 def nervous(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every refusal is taken for another text: the search starts again in mid-request."""
-    rule = functools.partial(AcceptanceDrop, factor=1.05, threshold=0.001, warm_up=4)
-    monkeypatch.setattr(online_search, "AcceptanceDrop", rule)
+    """The search starts again in mid-request, again and again."""
+    monkeypatch.setattr(online_search, "AcceptanceDrop", Nervous)
 
 
 def new_search(on: Engine, events: Events, config: SearchConfig = EAGER) -> OnlineSearch:
