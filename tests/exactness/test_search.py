@@ -128,7 +128,7 @@ def test_tokens_are_vanillas_while_the_search_restarts_and_switches(
     assert torch.equal(found.sink.logits, expected.sink.logits) or dtype == torch.float32
     assert found.state.stats.num_accepted > 0
     assert events.counts["restart"] >= 1
-    assert events.counts["switch"] >= 2
+    assert events.counts["switch"] >= 1
     assert events.counts["proposal"] >= 10
 
 
