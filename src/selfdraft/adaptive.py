@@ -43,6 +43,11 @@ class AdaptiveDrafter:
         self._view_of = view_of
         self._plan: DraftPlan | None = None
 
+    @property
+    def last_outcome(self) -> ChainOutcome:
+        """What became of what the plan drafted in the round that was observed last."""
+        return self._drafter.last_outcome
+
     def propose(self, state: DecodingState) -> TokenTree:
         """The tree of the drafter, with the plan that is best as far as is known."""
         plan = self._search.plan

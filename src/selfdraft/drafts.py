@@ -1,5 +1,6 @@
 """What the name of a draft means for a model, and what its drafters learn together."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
@@ -17,6 +18,7 @@ from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
+from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
@@ -44,12 +46,17 @@ class Drafts:
         search: SearchConfig | None = None,
         *,
         remember: bool = True,
+        known: Sequence[SkipSet] = (),
         trace: Trace | None = None,
     ) -> None:
-        """`search` replaces the search of `auto`, which reads and writes the store if told to."""
+        """`search` replaces the search of `auto`, which reads and writes the store if told to.
+
+        It begins with the first of `known`, and tries those before what is in the store.
+        """
         self._target = target
         self._configs = _SEARCHES if search is None else _SEARCHES | {"auto": search}
         self._store = DraftStore(target.fingerprint.weights) if remember else None
+        self._known = tuple(known)
         self._trace = trace
         self._memory = DraftMemory(CostModel(self._relative_bytes))
         self._searches: dict[str, OnlineSearch] = {}
@@ -98,13 +105,13 @@ class Drafts:
         )
 
     def _auto(self) -> OnlineSearch:
-        known = () if self._store is None else self._store.fitting(self._target.layers)[0]
+        stored = () if self._store is None else self._store.fitting(self._target.layers)[0]
         return OnlineSearch(
             self._target,
             self._configs["auto"],
             self._memory.costs,
             weight_bits=self._fewest_bits(),
-            remembered=[draft.skip_set for draft in known],
+            remembered=[*self._known, *(draft.skip_set for draft in stored)],
             on_rest=self._keep,
             trace=self._trace,
         )

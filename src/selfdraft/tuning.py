@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
+
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
@@ -92,6 +94,7 @@ def record_windows(
     return windows
 
 
+@torch.inference_mode()
 def measure_costs(engine: Engine, window: Window) -> PassCosts:
     """Time passes behind the text of `window`; they alternate, and medians are kept."""
     target = engine.target

@@ -14,10 +14,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.discovery import find_layer_list
 from selfdraft.model.skip_set import SkipSet
 
 _OUTPUT_PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
+
+# A norm behind a projection (Gemma) undoes what makes its output small.
+_NORM_BEHIND = "post_feedforward_layernorm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,14 @@ def plant(model: PreTrainedModel, seed: int = 0, noise: float = 0.0) -> PlantedT
 
     The first and the last layer stay real, because they are never skipped. The copy has no end
     token, so that every output has the length that is asked for.
+
+    Raises:
+        UnsupportedModelError: its layers have no output projections that we know.
     """
     planted = copy.deepcopy(model)
     list_name = find_layer_list(planted)
     real = list(planted.get_submodule(list_name).children())
+    _require_projections(real[0], noise)
     generator = random.Random(seed)
     layers: list[nn.Module] = []
     planted_indices: list[int] = []
@@ -58,6 +66,21 @@ def plant(model: PreTrainedModel, seed: int = 0, noise: float = 0.0) -> PlantedT
     planted.generation_config.eos_token_id = None
     skipped = tuple(planted_indices)
     return PlantedTarget(planted, SkipSet(skipped, skipped))
+
+
+def _require_projections(layer: nn.Module, noise: float) -> None:
+    names = {name for name, _ in layer.named_modules()}
+    missing = [name for name in _OUTPUT_PROJECTIONS if name not in names]
+    if missing:
+        raise UnsupportedModelError(
+            f"no redundant layers can be planted: the layers of this model have no "
+            f"{' and no '.join(missing)}; take a Llama, Mistral, Qwen or SmolLM model"
+        )
+    if noise and _NORM_BEHIND in names:
+        raise UnsupportedModelError(
+            "no noise can be planted: this model normalises what its sublayers add; leave the "
+            "noise out"
+        )
 
 
 def _slots(num_layers: int, generator: random.Random) -> list[int]:

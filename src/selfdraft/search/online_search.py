@@ -34,6 +34,9 @@ _SCORES_PER_WINDOW = 16
 
 _MAX_REMEMBERED = 6
 
+# A request that has not had a round while others had so many was given up by its reader.
+_MAX_ROUNDS_OF_OTHERS = 64
+
 # What fewer bits agree with the target, before a draft was seen (DESIGN section 9: 0.93).
 _USUAL_ROUNDING = Agreement(28, 30)
 
@@ -83,6 +86,7 @@ class OnlineSearch:
         self._drop = AcceptanceDrop()
         self._lock = Lock()
         self._owner: weakref.ref[DecodingState] | None = None
+        self._rounds_of_others = 0
         self._context = 0
         self._window_end = 0
         self._num_scores = 0
@@ -141,8 +145,7 @@ class OnlineSearch:
             self._context = state.cache.length
             if self._config.is_adaptive:
                 self._watch(drafted)
-            if not self.is_resting:
-                self._look_at(state)
+            if not self.is_resting and self._look_at(state):
                 self._step(state)
         finally:
             self._lock.release()
@@ -159,23 +162,31 @@ class OnlineSearch:
         if self.is_resting:
             self._rest()
 
-    def _look_at(self, state: DecodingState) -> None:
-        """Move to the latest tokens, where that is due and possible."""
+    def _look_at(self, state: DecodingState) -> bool:
+        """Move to the latest tokens, where that is due and possible.
+
+        False if another request is searched on: scores of two texts would not compare, and while
+        that request decodes, in a thread of its own, its cache is not to be touched.
+        """
         owner = self._owner() if self._owner is not None else None
+        self._rounds_of_others = 0 if owner is state else self._rounds_of_others + 1
         if owner is not state:
-            if owner is not None and not owner.is_finished:
-                return  # one text at a time: scores of two would not compare
+            is_at_it = owner is not None and not owner.is_finished
+            if is_at_it and self._rounds_of_others <= _MAX_ROUNDS_OF_OTHERS:
+                return False
             self._search.look_at(())
             self._owner, self._window_end = weakref.ref(state), 0
+            self._rounds_of_others = 0
         num_fresh = len(state.token_ids) - self._window_end
         is_enough = self._config.time_share is None or self._num_scores >= _SCORES_PER_WINDOW
         if self._window_end and not (is_enough and num_fresh >= self._config.context_window):
-            return
+            return True
         window = Window.latest(state, self._config.context_window)
         if window is not None:
             self._trace.write("window", num_tokens=window.num_tokens, position=window.start)
             self._search.look_at((window,))
             self._window_end, self._num_scores = window.end, 0
+        return True
 
     def _choose_plan(self) -> None:
         trial = self._search.best_trial

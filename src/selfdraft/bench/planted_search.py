@@ -1,0 +1,92 @@
+"""The known answer: does a search find the layers that were planted, and how soon?
+
+The size of the set is free: the search has to find how much can be skipped, too.
+"""
+
+from dataclasses import dataclass
+
+from selfdraft.bench.planted import PlantedTarget
+from selfdraft.bench.search_curve import SearchCurve, follow
+from selfdraft.bench.strategy_runs import RecordedText
+from selfdraft.engine import Engine
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.tuning import Tuning
+
+ENOUGH = 0.95
+"""Share of the planted sublayers that counts as found (issue 4, point 1)."""
+
+_LONGEST_PATIENCE = 200  # as of `selfdraft search`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedRun:
+    """One search on one planted target."""
+
+    seed: int
+    """Of the places of the planted layers, and of the search."""
+    num_planted: int
+    """Redundant sublayers."""
+    num_found: int
+    num_wrong: int
+    """Real sublayers that the found set skips as well."""
+    matchness: float
+    held_out_matchness: float
+    num_proposals: int
+    proposals_to_enough: int | None
+    """After so many the best set held `ENOUGH` of the planted sublayers; None if it never did."""
+    predicted_speedup: float
+    seconds: float
+    ended_by: str | None
+
+    @property
+    def found_ratio(self) -> float:
+        """Found / planted sublayers."""
+        return self.num_found / self.num_planted
+
+
+def search_planted(
+    engine: Engine, planted: PlantedTarget, text: RecordedText, *, num_proposals: int, seed: int
+) -> PlantedRun:
+    """Run the default search on `engine`, whose model is the planted one."""
+    config = SearchConfig(
+        max_proposals=num_proposals,
+        patience=min(_LONGEST_PATIENCE, num_proposals),
+        time_share=None,
+        seed=seed,
+    )
+    tuning = Tuning(engine, text.windows, text.costs, config)
+    curve = follow(tuning, engine.target.device)
+    perfect = planted.perfect_skip_set
+    num_found = num_shared(tuning.best, perfect)
+    return PlantedRun(
+        seed=seed,
+        num_planted=perfect.num_skipped,
+        num_found=num_found,
+        num_wrong=tuning.best.num_skipped - num_found,
+        matchness=tuning.agreement.matchness,
+        held_out_matchness=text.held_out_matchness(engine, tuning.best),
+        num_proposals=tuning.num_proposals,
+        proposals_to_enough=_first_enough(curve, perfect),
+        predicted_speedup=tuning.predicted_speedup,
+        seconds=curve.seconds,
+        ended_by=tuning.reason,
+    )
+
+
+def num_shared(one: SkipSet, other: SkipSet) -> int:
+    """Sublayers that both sets skip."""
+    attention = set(one.attention) & set(other.attention)
+    return len(attention) + len(set(one.mlp) & set(other.mlp))
+
+
+def _first_enough(curve: SearchCurve, perfect: SkipSet) -> int | None:
+    """Proposals until the best set held `ENOUGH` of what was planted."""
+    return next(
+        (
+            number
+            for number, best in enumerate(curve.points)
+            if num_shared(best.skip_set, perfect) >= ENOUGH * perfect.num_skipped
+        ),
+        None,
+    )

@@ -1,0 +1,128 @@
+"""What a stream showed: each draft in each segment, how soon it recovered, and the whole stream."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from selfdraft.bench.stream_drafts import VANILLA
+from selfdraft.bench.stream_runner import Passage, Segment
+from selfdraft.drafting.chain_outcome import ChainOutcome
+
+RECOVERY_WINDOW = 32
+"""Rounds whose acceptance, together, must be back."""
+
+RECOVERY_MARGIN = 0.05
+"""Below the segment's later mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRow:
+    """One draft in one segment, or in the whole stream."""
+
+    segment: str | None
+    """None is the whole stream."""
+    draft: str
+    num_prompts: int
+    num_new_tokens: int
+    num_rounds: int
+    mean_accepted_length: float
+    acceptance: float | None
+    """Of the tokens that the model's own draft named; None if it named none."""
+    draft_share: float
+    """Rounds in which it named any."""
+    decode_tokens_per_second: float
+    speedup: float
+    """Of decoding, over vanilla on the same prompts."""
+    speedup_with_prefill: float
+    search_share: float
+    """Seconds between rounds (search, and learning) over the decode seconds without them."""
+    num_restarts: int
+    num_switches: int
+    rounds_to_recover: int | None
+    """See `rounds_to_recover`; None for the whole stream, too."""
+    num_different: int
+    """Outputs that are not vanilla's, token by token."""
+
+
+def summarise_stream(segments: Sequence[Segment], passages: Sequence[Passage]) -> list[StreamRow]:
+    """A row for each segment and draft, then one for each draft over the whole stream."""
+    names = list(dict.fromkeys(passage.draft for passage in passages))
+    rows = [
+        _row(name, segment.name, [p for p in passages if p.segment == number], passages)
+        for number, segment in enumerate(segments)
+        for name in names
+    ]
+    return rows + [_row(name, None, passages, passages) for name in names]
+
+
+def rounds_to_recover(outcomes: Sequence[ChainOutcome]) -> int | None:
+    """Rounds of a segment until acceptance is what it will be.
+
+    The first round from which `RECOVERY_WINDOW` rounds together have at least the acceptance of
+    the segment's second half, less `RECOVERY_MARGIN`. None if that is nowhere so, or if the second
+    half drafted nothing.
+    """
+    later = acceptance_of(outcomes[len(outcomes) // 2 :])
+    if later is None:
+        return None
+    for start in range(len(outcomes)):
+        now = acceptance_of(outcomes[start : start + RECOVERY_WINDOW])
+        if now is not None and now >= later - RECOVERY_MARGIN:
+            return start
+    return None
+
+
+def acceptance_of(outcomes: Iterable[ChainOutcome]) -> float | None:
+    """Drafted tokens that were right, over those that were right or wrong; None without any."""
+    num_right = num_judged = 0
+    for outcome in outcomes:
+        num_right += outcome.num_right
+        num_judged += outcome.num_right + outcome.was_wrong
+    return num_right / num_judged if num_judged else None
+
+
+def _row(
+    name: str, segment: str | None, members: Sequence[Passage], passages: Sequence[Passage]
+) -> StreamRow:
+    own = [p for p in members if p.draft == name]
+    vanilla = {(p.segment, p.prompt): p for p in members if p.draft == VANILLA}
+    outcomes = [outcome for p in own for outcome in p.outcomes]
+    num_tokens = sum(len(p.token_ids) for p in own)
+    decode = sum(p.decode_seconds for p in own)
+    search = sum(p.search_seconds for p in own)
+    first = own[0]
+    before = [p.num_starts for p in passages if p.draft == name and p.segment < first.segment]
+    has_drafted = [outcome.num_right or outcome.was_wrong for outcome in outcomes]
+    return StreamRow(
+        segment=segment,
+        draft=name,
+        num_prompts=len(own),
+        num_new_tokens=num_tokens,
+        num_rounds=len(outcomes),
+        mean_accepted_length=num_tokens / len(outcomes),
+        acceptance=acceptance_of(outcomes),
+        draft_share=sum(map(bool, has_drafted)) / len(outcomes),
+        decode_tokens_per_second=num_tokens / decode,
+        speedup=_ratio(vanilla.values(), num_tokens, decode, has_prefill=False),
+        speedup_with_prefill=_ratio(
+            vanilla.values(),
+            num_tokens,
+            decode + sum(p.prefill_seconds for p in own),
+            has_prefill=True,
+        ),
+        search_share=search / (decode - search),
+        num_restarts=max(0, max(p.num_starts for p in own) - max(before, default=1)),
+        num_switches=sum(p.num_switches for p in own),
+        rounds_to_recover=None if segment is None else rounds_to_recover(outcomes),
+        num_different=sum(p.token_ids != vanilla[p.segment, p.prompt].token_ids for p in own),
+    )
+
+
+def _ratio(
+    vanilla: Iterable[Passage], num_tokens: int, seconds: float, *, has_prefill: bool
+) -> float:
+    """Tokens per second over vanilla's."""
+    num_vanilla, vanilla_seconds = 0, 0.0
+    for passage in vanilla:
+        num_vanilla += len(passage.token_ids)
+        vanilla_seconds += passage.decode_seconds + has_prefill * passage.prefill_seconds
+    return num_tokens / seconds / (num_vanilla / vanilla_seconds)
