@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from selfdraft.cli.terminal import stderr_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _WIDTH = 112  # a narrower terminal breaks the lines; no figure is cut
@@ -35,8 +36,8 @@ def print_strategies(rows: Sequence[dict[str, Any]]) -> None:
             f"{num_skipped:.0f}",
             f"{seconds:.3f}",
         )
-    stderr_console().print("best matchness by number of proposals, and on other prompts")
-    stderr_console().print(table, width=_WIDTH, crop=False)
+    _console().print("best matchness by number of proposals, and on other prompts")
+    _console().print(table)
 
 
 def print_planted(rows: Sequence[dict[str, Any]]) -> None:
@@ -56,8 +57,14 @@ def print_planted(rows: Sequence[dict[str, Any]]) -> None:
             f"{row['predicted_speedup']:.2f}x",
             f"{row['seconds']:.1f}",
         )
-    stderr_console().print("redundant sublayers found; speed is predicted")
-    stderr_console().print(table, width=_WIDTH, crop=False)
+    _console().print("redundant sublayers found; speed is predicted")
+    _console().print(table)
+
+
+def _console() -> "Console":
+    console = stderr_console()
+    console.width = max(console.width, _WIDTH)
+    return console
 
 
 def _table(left: Sequence[str], right: Sequence[str]) -> "Table":

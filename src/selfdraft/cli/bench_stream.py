@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 EXIT_NOT_LOSSLESS = 1
 
+# Of the search ahead of time: a minute or two on a small model.
+_STORED_WINDOWS = 3
+_STORED_PROPOSALS = 200
+
 _DRAFTS = ("frozen", "swift", "auto", "auto-skip")
 
 
@@ -234,11 +238,13 @@ def _makers(
     from selfdraft.bench.stream_drafts import StreamDrafts
     from selfdraft.tuning import Tuning, measure_costs, record_windows
 
-    config = SearchConfig(skip_ratio=options.skip_ratio, patience=200, time_share=None)
-    prompts = encode_all(load_prompts(None), loaded.tokenizer)
+    config = SearchConfig(
+        skip_ratio=options.skip_ratio, max_proposals=_STORED_PROPOSALS, time_share=None
+    )
+    num_prompts = _STORED_WINDOWS if options.stored else 1
+    prompts = encode_all(load_prompts(None, num_prompts), loaded.tokenizer)
     with spinner("writing text, and measuring what passes cost"):
-        some = prompts if options.stored else prompts[:1]
-        windows = record_windows(engine, some, config.context_window)
+        windows = record_windows(engine, prompts, config.context_window)
         costs = measure_costs(engine, windows[0])
     skip_set: SkipSet | None = None
     stored: dict[str, Any] | None = None

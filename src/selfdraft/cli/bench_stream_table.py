@@ -34,10 +34,11 @@ def print_stream(rows: Sequence[dict[str, Any]]) -> None:
             "-" if recovered is None else str(recovered),
         )
     console = stderr_console()
+    console.width = max(console.width, _WIDTH)
     console.print(
         "acceptance of the model's own draft; speed over plain decoding without and with prefill; "
         "seconds between rounds over the others; restarts of the search; changes of plan; rounds "
         "until acceptance was back",
         soft_wrap=True,
     )
-    console.print(table, width=_WIDTH, crop=False)
+    console.print(table)
