@@ -109,7 +109,7 @@ def measure_costs(engine: Engine, window: Window) -> PassCosts:
     checks: dict[int, list[float]] = {count: [] for count in _CHECKED_ROWS}
     first_row = window.end - 1
     token_ids = [window.token_ids[-1]] * max(_CHECKED_ROWS)
-    with window.cache.rewound(first_row, max(_CHECKED_ROWS) + 1):
+    with window.cache.rewound(first_row):
         for _ in range(_NUM_REPEATS):
             for name, view in views.items():
                 drafts[name].append(_seconds(view, window.cache, token_ids[:1]))

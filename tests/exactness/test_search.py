@@ -18,6 +18,7 @@ from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
+from selfdraft.model.kv_cache import KVCache
 from selfdraft.search import online_search
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
@@ -211,3 +212,38 @@ def test_a_step_of_the_search_leaves_the_request_as_it_was(
 def contents(state: DecodingState) -> list[torch.Tensor]:
     length = state.cache.length
     return [b[:, :, :length].clone() for layer in state.cache.layers for b in layer.buffers]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_lies_behind_the_text_cannot_reach_it(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention reads whole blocks and hides what is not the text's; zero times NaN is NaN.
+
+    New memory held a NaN now and then, and a search put such rows back, so that a few tokens were
+    the first of the vocabulary. Here all new memory holds them, and so does what drafts leave.
+    """
+    own = Engine(new_model(dtype), draft="off", remember=False)
+    expected = run(own, own.drafter("off"), make_prompt(9))
+    empty = torch.Tensor.new_empty
+
+    def poisoned(tensor: torch.Tensor, *size: object, **options: object) -> torch.Tensor:
+        made = empty(tensor, *size, **options)
+        return made.fill_(torch.nan) if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    rewind = KVCache.rewind
+
+    @torch.inference_mode()
+    def spoiling(cache: KVCache, length: int) -> None:
+        before = cache.length
+        rewind(cache, length)
+        for layer in cache.layers:
+            for buffer in layer.buffers:
+                buffer[:, :, length:before] = torch.nan
+
+    monkeypatch.setattr(KVCache, "rewind", spoiling)
+    for kind in ("router", "paper's drafter"):
+        drafter = searching_drafter(kind, own, new_search(own, Events(), EAGER))
+        found = run(own, drafter, make_prompt(9))
+        assert found.sink.token_ids == expected.sink.token_ids

@@ -50,14 +50,14 @@ class KVCache(Cache):
         self._extent.length = length
 
     @contextmanager
-    def rewound(self, length: int, num_rows: int) -> Iterator[None]:
-        """The first `length` rows alone, for the block; it may write `num_rows` behind them.
+    def rewound(self, length: int) -> Iterator[None]:
+        """The first `length` rows alone, for the block; it may write whatever behind them.
 
         Afterwards the cache is as before, whatever happened: the rows that were there come back.
         """
         assert 0 <= length <= self.length, f"rewound from {self.length} to {length}"
         before = self.length
-        saved = [layer.copy_rows(length, length + num_rows) for layer in self._kv_layers]
+        saved = [layer.copy_rows(length, before) for layer in self._kv_layers]
         self._extent.length = length
         try:
             yield
@@ -92,7 +92,6 @@ class KVLayer(CacheLayerMixin):
         super().__init__()  # type: ignore[no-untyped-call]
         self._extent = extent
         self.buffers: tuple[Tensor, ...] = ()
-        self._num_defined = 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on first use, when heads, dimensions, dtype and device are known."""
@@ -109,19 +108,13 @@ class KVLayer(CacheLayerMixin):
         start, end = self._extent.length, self._extent.length + key_states.shape[-2]
         if end > self.buffers[0].shape[-2]:
             self._grow(end)
-        if end > self._num_defined:
-            self._define(end)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
+            # Attention reads whole blocks and multiplies what lies behind the rows by zero, which
+            # a NaN survives: new memory may hold one, and so may what a draft left there.
+            buffer[:, :, end : _whole_blocks(end)] = 0
         keys, values = self.buffers
         return keys[:, :, :end], values[:, :, :end]
-
-    def _define(self, num_rows: int) -> None:
-        """Make the rest of the last block finite: attention multiplies it by zero."""
-        end = _whole_blocks(num_rows)
-        for buffer in self.buffers:
-            buffer[:, :, self._num_defined : end] = 0
-        self._num_defined = end
 
     def move_rows(self, sources: Sequence[int], target: int) -> None:
         """Copy the rows at `sources` to `target`, `target + 1`, ..."""
@@ -157,7 +150,6 @@ class KVLayer(CacheLayerMixin):
         for new, old in zip(grown, self.buffers, strict=True):
             new[:, :, :start] = old[:, :, :start]
         self.buffers = grown
-        self._num_defined = start
 
 
 def _buffer_like(states: Tensor, num_rows: int) -> Tensor:

@@ -42,7 +42,7 @@ def search_hidden_states(
         for number in range(num_tokens)
         for budget in range(stride)
     )
-    with window.cache.rewound(first_row, len(token_ids)):
+    with window.cache.rewound(first_row):
         target.layer_walk.run(window.cache, token_ids, paths, walk.step)
     return walk.skip_sets()
 

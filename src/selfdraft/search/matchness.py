@@ -73,7 +73,7 @@ def measure_agreement(view: ModelView, windows: Sequence[Window]) -> Agreement:
 def _count_matches(view: ModelView, window: Window) -> int:
     first_row, num_rows = window.start - 1, window.num_tokens
     paths = tuple(tuple(range(row + 1)) for row in range(num_rows))
-    with window.cache.rewound(first_row, num_rows):
+    with window.cache.rewound(first_row):
         inputs = window.token_ids[first_row : window.end - 1]
         logits = view.forward(window.cache, inputs, paths)
     written = window.token_ids[window.start : window.end]
