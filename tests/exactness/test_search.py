@@ -236,11 +236,10 @@ def test_what_lies_behind_the_text_cannot_reach_it(
 
     @torch.inference_mode()
     def spoiling(cache: KVCache, length: int) -> None:
-        before = cache.length
         rewind(cache, length)
         for layer in cache.layers:
             for buffer in layer.buffers:
-                buffer[:, :, length:before] = torch.nan
+                buffer[:, :, length:] = torch.nan
 
     monkeypatch.setattr(KVCache, "rewind", spoiling)
     for kind in ("router", "paper's drafter"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.kv_cache import KEY_BLOCK, KVCache
 
 
 def rows(*values: float) -> Tensor:
@@ -137,3 +137,31 @@ def test_what_transformers_asks() -> None:
     assert cache.layers[1].get_mask_sizes(3) == (5, 0)
     assert cache.layers[0].get_max_length() == -1
     assert not cache.layers[0].is_sliding
+
+
+def test_what_lies_behind_the_rows_is_zero_after_every_write() -> None:
+    """Attention reads whole blocks and multiplies the rest by zero, which a NaN survives.
+
+    New memory may hold one, a draft may leave one, and a search once put one back.
+    """
+    cache = KVCache(1, KEY_BLOCK)
+    write(cache, 0, 1, 2, 3)
+    cache.advance(3)
+    for length in (3, 2):
+        cache.rewind(length)
+        for buffer in cache.layers[0].buffers:
+            buffer[:, :, length:] = torch.nan
+        write(cache, 0, 7, 8)
+        for buffer in cache.layers[0].buffers:
+            assert (buffer[:, :, length + 2 : KEY_BLOCK] == 0).all()
+
+
+@pytest.mark.parametrize("num_rows", [2, KEY_BLOCK])
+def test_a_rewound_cache_gets_every_row_back(num_rows: int) -> None:
+    """A write also clears what lies behind it, which in a rewound cache is text."""
+    cache = KVCache(1, KEY_BLOCK)
+    write(cache, 0, *range(1, 41))
+    cache.advance(40)
+    with cache.rewound(5):
+        write(cache, 0, *[99] * num_rows)
+    assert content(cache) == list(range(1, 41))
