@@ -18,6 +18,7 @@ from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
+from selfdraft.model.placement import available_memory
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
 from selfdraft.search.online_search import OnlineSearch
@@ -33,6 +34,9 @@ Draft = DraftName | DraftConfig
 its drafts. `"suffix"` copies from the text so far, `"recycling"` uses the target's runners-up, and
 neither needs a model's pass. `"off"` is vanilla decoding. A config is a draft of your own, without
 a search."""
+
+# Of the memory that is available, a copy of the weights may take so much unasked.
+_MEMORY_SHARE = 0.5
 
 _SEARCHES = {"auto": SearchConfig(), "swift": SearchConfig.swift()}
 
@@ -135,6 +139,10 @@ class Drafts:
         is worth a copy.
         """
         if self._target.dtype not in (torch.bfloat16, torch.float16):
+            return 16
+        available = available_memory()
+        needed = self._target.predict_copy_bytes(4)
+        if available is not None and needed > _MEMORY_SHARE * available:
             return 16
         try:
             self._target.draft_view(DraftPlan(weight_bits=4))

@@ -29,3 +29,11 @@ def dense_weight(module: nn.Module) -> Tensor | None:
         return None
     matrix: Tensor = weight.detach()
     return matrix if is_linear else matrix.T
+
+
+def dense_shape(module: nn.Module) -> tuple[int, int] | None:
+    """The shape of `dense_weight(module)`, which is not unpacked for it."""
+    if isinstance(module, PackedLinear):
+        return module.out_features, module.in_features
+    weight = dense_weight(module)
+    return None if weight is None else (weight.shape[0], weight.shape[1])

@@ -11,11 +11,11 @@ from threading import Lock
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from selfdraft.errors import ConfigError, UnsupportedModelError
-from selfdraft.model.dense_weight import dense_weight
+from selfdraft.model.dense_weight import dense_shape, dense_weight
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
 from selfdraft.model.packing import PackedLinear
@@ -49,17 +49,14 @@ class LowBitCopies:
         self._memory_limit = memory_limit
         self._try_out = try_out
         self._copies: dict[WeightBits, Substitutes] = {}
-        self._predicted: dict[WeightBits, int] = {}
         self._lock = Lock()
 
     def predict_bytes(self, bits: WeightBits) -> int:
         """Bytes that the copy with `bits` has or will have; 0 if the model can have none."""
         if bits == 16 or self._problem() is not None:
             return 0
-        if bits not in self._predicted:
-            kind = _KINDS[bits]
-            self._predicted[bits] = sum(kind.predict_bytes(weight) for _, weight in self._linears())
-        return self._predicted[bits]
+        scale_bytes = self._model.dtype.itemsize
+        return sum(_KINDS[bits].predict_bytes(*shape, scale_bytes) for _, shape in self._linears())
 
     @property
     def num_bytes(self) -> dict[WeightBits, int]:
@@ -84,16 +81,14 @@ class LowBitCopies:
                 self._copies[bits] = copy
             return self._copies[bits]
 
-    def _linears(self) -> Iterator[tuple[nn.Module, Tensor]]:
+    def _linears(self) -> Iterator[tuple[nn.Module, tuple[int, int]]]:
+        """Every linear that gets a copy, with the shape of its weight."""
         head = self._model.get_output_embeddings()
         for module in (*self._model.get_submodule(self._list_name).modules(), head):
-            weight = None if module is None else dense_weight(module)
+            shape = None if module is None else dense_shape(module)
             # The int4 kernel's condition, for both so that their drafts have the same parts.
-            if weight is not None and weight.shape[1] % GROUP == 0:
-                yield module, weight
-
-    def _num_weights(self) -> int:
-        return sum(weight.numel() for _, weight in self._linears())
+            if shape is not None and shape[1] % GROUP == 0:
+                yield module, shape
 
     def _problem(self) -> str | None:
         device = running_device(self._model)
@@ -129,12 +124,14 @@ class LowBitCopies:
     def _make(self, bits: WeightBits) -> Substitutes:
         head = self._model.get_output_embeddings()
         copy: dict[nn.Module, nn.Module] = {}
-        num_weights = self._num_weights()
+        num_weights = sum(rows * columns for _, (rows, columns) in self._linears())
         with Progress(
             console=Console(stderr=True), disable=num_weights < _WORTH_A_BAR, transient=True
         ) as progress:
             task = progress.add_task(f"rounding weights to {bits} bits", total=num_weights)
-            for module, weight in self._linears():
+            for module, _ in self._linears():
+                weight = dense_weight(module)
+                assert weight is not None, "a linear with a shape has a weight"
                 bias = getattr(module, "bias", None)
                 rounded = _KINDS[bits](weight, None if bias is None else bias.detach())
                 # A packed head has no rows to read.

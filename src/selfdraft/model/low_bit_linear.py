@@ -26,9 +26,9 @@ class Int8Linear(nn.Module):
         self.register_buffer("scales", torch.cat([p.scales for p in pieces]), persistent=False)
 
     @staticmethod
-    def predict_bytes(weight: Tensor) -> int:
-        """Bytes that the copy of `weight` will have."""
-        return weight.numel() + weight.shape[0] * weight.element_size()
+    def predict_bytes(num_rows: int, num_columns: int, scale_bytes: int) -> int:
+        """Bytes that the copy of a weight of this shape will have, by those of a scale."""
+        return num_rows * num_columns + num_rows * scale_bytes
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
@@ -53,11 +53,10 @@ class Int4Linear(nn.Module):
         self.register_buffer("scales", torch.cat(scales, dim=1), persistent=False)
 
     @staticmethod
-    def predict_bytes(weight: Tensor) -> int:
-        """Bytes that the copy of `weight` will have."""
-        num_rows = -(-weight.shape[0] // _KERNEL_ROWS) * _KERNEL_ROWS
-        num_columns = weight.shape[1]
-        return num_rows * (num_columns // 2 + num_columns // GROUP * 2 * weight.element_size())
+    def predict_bytes(num_rows: int, num_columns: int, scale_bytes: int) -> int:
+        """Bytes that the copy of a weight of this shape will have, by those of a scale."""
+        num_padded = -(-num_rows // _KERNEL_ROWS) * _KERNEL_ROWS
+        return num_padded * (num_columns // 2 + num_columns // GROUP * 2 * scale_bytes)
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""

@@ -1,5 +1,7 @@
 """Where a model runs and in which numbers: what the words of a user mean on this machine."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -80,6 +82,16 @@ def running_device(model: nn.Module) -> torch.device:
         f"{type(model).__name__} is on the meta device, without weights: load it with "
         "from_pretrained, or offload it with accelerate, whose hooks bring the weights"
     )
+
+
+def available_memory() -> int | None:
+    """Bytes that the system could still give out, where it says so (Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kibibytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return None if kibibytes is None else int(kibibytes) * 1024
 
 
 def dtype_name(dtype: torch.dtype) -> str:
