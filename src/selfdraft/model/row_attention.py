@@ -56,7 +56,8 @@ def _attend(
     attended = scaled_dot_product_attention(folded, keys, values, call.mask, scale=scaling)
     by_head = attended.view(1, num_kv_heads, -1, num_queries, attended.shape[3])
     by_row = by_head.permute(0, 3, 1, 2, 4)[:, : len(call.rows)]
-    return by_row.reshape(1, len(call.rows), num_heads, -1)
+    # Some models view the result as rows of all heads, which only contiguous memory allows.
+    return by_row.reshape(1, len(call.rows), num_heads, -1).contiguous()
 
 
 def _stretch(states: Tensor, start: int, end: int) -> Tensor:
