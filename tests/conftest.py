@@ -38,21 +38,23 @@ _TESTS_HOME = Path(tempfile.mkdtemp(prefix="selfdraft-tests-"))
 atexit.register(shutil.rmtree, _TESTS_HOME, ignore_errors=True)
 
 
-def _prepare_home(home: Path) -> Path:
-    home.mkdir(exist_ok=True)
-    for name in ("models", "downloads"):
-        if (_USERS_HOME / name).is_dir():
-            (home / name).symlink_to(_USERS_HOME / name)
-    return home
+_SHARED_FOLDERS = ("models", "downloads")
 
 
-os.environ["SELFDRAFT_HOME"] = str(_prepare_home(_TESTS_HOME))
+for _name in _SHARED_FOLDERS:
+    if (_USERS_HOME / _name).is_dir():
+        (_TESTS_HOME / _name).symlink_to(_USERS_HOME / _name)
+    else:  # a fresh machine: what one test converts serves the others
+        (_TESTS_HOME / _name).mkdir()
+os.environ["SELFDRAFT_HOME"] = str(_TESTS_HOME)
 
 
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder for each test, so that none depends on what another has learned."""
-    home = _prepare_home(tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    for name in _SHARED_FOLDERS:
+        (home / name).symlink_to(_TESTS_HOME / name)
     monkeypatch.setenv("SELFDRAFT_HOME", str(home))
     return home
 
