@@ -47,23 +47,6 @@ class Proposer(Protocol):
         ...
 
 
-class UniformStart:
-    """The evenly spread set, once (SWIFT, section 4.1)."""
-
-    name = "uniform"
-
-    def __init__(self, skip_ratio: float) -> None:
-        self._skip_ratio = skip_ratio
-        self._is_done = False
-
-    def propose(self, evidence: Evidence) -> Units | None:
-        """The start, where it has not been scored."""
-        if self._is_done:
-            return None
-        self._is_done = True
-        return evidence.space.spread(self._skip_ratio)
-
-
 class RandomSets:
     """Any set of the given size, each with the same chance."""
 

@@ -17,7 +17,6 @@ from selfdraft.search.proposals import (
     InTurn,
     RandomSets,
     Swaps,
-    UniformStart,
     Walk,
 )
 from selfdraft.search.search_config import SearchConfig
@@ -96,12 +95,9 @@ def test_remembered_sets_come_once_each() -> None:
     assert proposer.propose(evidence(u2=0.5)) is None
 
 
-def test_uniform_start_is_the_papers() -> None:
+def test_spread_start_is_the_papers() -> None:
     """Both sublayers of evenly spread layers."""
-    assert UniformStart(0.34).propose(evidence()) == space().spread(0.34) == {0, 1}
-    start = UniformStart(0.34)
-    start.propose(evidence())
-    assert start.propose(evidence()) is None
+    assert space().spread(0.34) == {0, 1}
 
 
 def test_a_walk_comes_before_the_sets_it_finds() -> None:
