@@ -115,8 +115,8 @@ class Engine:
             tokenizer: its tokenizer.
             draft: what drafts, unless a request says otherwise.
             search: how `auto` looks for a draft.
-            remember: begin with what was found for this model before, and keep what is found
-                (`SELFDRAFT_HOME`).
+            remember: begin with what was found for this model before, and keep what is found, and
+                copies of the weights in fewer bits (`SELFDRAFT_HOME`, `SELFDRAFT_COPY_CACHE`).
             trace: where the search records what it does.
             draft_memory_limit: bytes that drafts may take for copies of the weights in fewer
                 bits; 0 is no copy, None no limit.
@@ -127,10 +127,10 @@ class Engine:
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
         """
-        if pack:
-            self.target = Target.packed(model, draft_memory_limit=draft_memory_limit)
-        else:
-            self.target = Target(model, draft_memory_limit=draft_memory_limit)
+        make_target = Target.packed if pack else Target
+        self.target = make_target(
+            model, draft_memory_limit=draft_memory_limit, keeps_copies=remember
+        )
         self.tokenizer = tokenizer
         self.draft = draft
         self.drafts = Drafts(self.target, search, remember=remember, trace=trace)

@@ -1,5 +1,7 @@
 """The target's linears once more, in few bits: made when a draft first asks, shared by all drafts.
 
+Where `copy_cache` has kept the copy from an earlier time, it is read instead of made.
+
 Only linears of the decoder layers and the head are copied, and only those that the kernels can
 run; the draft computes the rest with the target's own modules. Weights that are changed afterwards
 stay as they were in the copy, which costs speed and never the text.
@@ -11,10 +13,11 @@ from threading import Lock
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.dense_weight import dense_shape, dense_weight
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
@@ -22,6 +25,7 @@ from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.rounding import GROUP
+from selfdraft.model.tensor_file import TensorForm
 
 _KINDS: dict[int, type[Int4Linear] | type[Int8Linear]] = {4: Int4Linear, 8: Int8Linear}
 _WORTH_A_BAR = 2 * 10**8  # weights; fewer are rounded in a second
@@ -39,6 +43,7 @@ class LowBitCopies:
         list_name: str,
         memory_limit: int | None,
         try_out: Callable[[Substitutes], None],
+        cache: CopyCache,
     ) -> None:
         """`try_out` is called with every new copy, and raises if the model cannot run with it.
 
@@ -48,6 +53,7 @@ class LowBitCopies:
         self._list_name = list_name
         self._memory_limit = memory_limit
         self._try_out = try_out
+        self._cache = cache
         self._copies: dict[WeightBits, Substitutes] = {}
         self._lock = Lock()
 
@@ -55,8 +61,12 @@ class LowBitCopies:
         """Bytes that the copy with `bits` has or will have; 0 if the model can have none."""
         if bits == 16 or self._problem() is not None:
             return 0
-        scale_bytes = self._model.dtype.itemsize
-        return sum(_KINDS[bits].predict_bytes(*shape, scale_bytes) for _, shape in self._linears())
+        return sum(form.num_bytes for form in self._forms(bits).values())
+
+    @property
+    def cache(self) -> CopyCache:
+        """Where copies are kept on disk."""
+        return self._cache
 
     @property
     def num_bytes(self) -> dict[WeightBits, int]:
@@ -76,9 +86,14 @@ class LowBitCopies:
             if bits not in self._copies:
                 self._require_possible(bits)
                 self._require_room(bits)
-                copy = self._make(bits)
+                copy = self._recall(bits)
+                is_new = copy is None
+                if copy is None:
+                    copy = self._make(bits)
                 self._try_out(copy)
                 self._copies[bits] = copy
+                if is_new:
+                    self._cache.remember(bits, self._tensors(copy))
             return self._copies[bits]
 
     def _linears(self) -> Iterator[tuple[nn.Module, tuple[int, int]]]:
@@ -89,6 +104,27 @@ class LowBitCopies:
             # The int4 kernel's condition, for both so that their drafts have the same parts.
             if shape is not None and shape[1] % GROUP == 0:
                 yield module, shape
+
+    def _names(self) -> dict[nn.Module, str]:
+        return {module: name for name, module in self._model.named_modules()}
+
+    def _forms(self, bits: WeightBits) -> dict[str, TensorForm]:
+        """What the tensors of the copy will be, by the name of their linear and their own."""
+        names, kind = self._names(), _KINDS[bits]
+        return {
+            f"{names[module]}.{part}": form
+            for module, shape in self._linears()
+            for part, form in kind.forms(*shape, _dtype_of(module)).items()
+        }
+
+    def _tensors(self, copy: Substitutes) -> dict[str, Tensor]:
+        """The tensors of the copy, named as their forms."""
+        names = self._names()
+        return {
+            f"{names[module]}.{part}": tensor
+            for module, rounded in copy.items()
+            for part, tensor in _plain(rounded).named_buffers()
+        }
 
     def _problem(self) -> str | None:
         device = running_device(self._model)
@@ -122,7 +158,6 @@ class LowBitCopies:
 
     @torch.inference_mode()
     def _make(self, bits: WeightBits) -> Substitutes:
-        head = self._model.get_output_embeddings()
         copy: dict[nn.Module, nn.Module] = {}
         num_weights = sum(rows * columns for _, (rows, columns) in self._linears())
         with Progress(
@@ -132,13 +167,46 @@ class LowBitCopies:
             for module, _ in self._linears():
                 weight = dense_weight(module)
                 assert weight is not None, "a linear with a shape has a weight"
-                bias = getattr(module, "bias", None)
-                rounded = _KINDS[bits](weight, None if bias is None else bias.detach())
-                # A packed head has no rows to read.
-                is_rescored = module is head and not isinstance(module, PackedLinear)
-                copy[module] = RescoredHead(rounded, weight) if is_rescored else rounded
+                copy[module] = self._substitute(module, _KINDS[bits](weight, _bias_of(module)))
                 progress.advance(task, weight.numel())
         return copy
+
+    def _recall(self, bits: WeightBits) -> Substitutes | None:
+        """The copy as it was kept on disk, if it was."""
+        tensors = self._cache.recall(bits, self._forms(bits))
+        if tensors is None:
+            return None
+        names = self._names()
+        copy = {}
+        for module, (num_outputs, _) in self._linears():
+            codes, scales = (tensors[f"{names[module]}.{part}"] for part in ("codes", "scales"))
+            rounded = _KINDS[bits].of_rounded(codes, scales, _bias_of(module), num_outputs)
+            copy[module] = self._substitute(module, rounded)
+        return copy
+
+    def _substitute(self, module: nn.Module, rounded: Int4Linear | Int8Linear) -> nn.Module:
+        # A packed head has no rows to read.
+        is_head = module is self._model.get_output_embeddings()
+        if not is_head or isinstance(module, PackedLinear):
+            return rounded
+        weight = dense_weight(module)
+        assert weight is not None, "a linear with a shape has a weight"
+        return RescoredHead(rounded, weight)
+
+
+def _bias_of(linear: nn.Module) -> Tensor | None:
+    bias: Tensor | None = getattr(linear, "bias", None)
+    return None if bias is None else bias.detach()
+
+
+def _dtype_of(linear: nn.Module) -> torch.dtype:
+    weight = linear.weight
+    assert isinstance(weight, Tensor), "a linear with a shape has a weight"
+    return weight.dtype
+
+
+def _plain(rounded: nn.Module) -> nn.Module:
+    return rounded.rough if isinstance(rounded, RescoredHead) else rounded
 
 
 def _bytes_of(copy: Substitutes) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from selfdraft.model.rounding import GROUP, round_to_4_bits, round_to_8_bits
+from selfdraft.model.tensor_file import TensorForm
 
 _KERNEL_ROWS = 16  # the int4 kernel's out_features are a multiple of it
 _PACK_ROWS = 64  # it packs so many rows together
@@ -19,16 +20,26 @@ class Int8Linear(nn.Module):
     """A linear with 8-bit weights, one scale for each output."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
         pieces = [round_to_8_bits(piece) for piece in _pieces(weight)]
-        self.bias = bias
-        self.register_buffer("codes", torch.cat([p.codes for p in pieces]), persistent=False)
-        self.register_buffer("scales", torch.cat([p.scales for p in pieces]), persistent=False)
+        codes, scales = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        self._become(codes, scales, bias)
+
+    @classmethod
+    def of_rounded(
+        cls, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int
+    ) -> "Int8Linear":
+        """The linear whose weight was rounded before."""
+        linear = cls.__new__(cls)
+        linear._become(codes, scales, bias)
+        return linear
 
     @staticmethod
-    def predict_bytes(num_rows: int, num_columns: int, scale_bytes: int) -> int:
-        """Bytes that the copy of a weight of this shape will have, by those of a scale."""
-        return num_rows * num_columns + num_rows * scale_bytes
+    def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
+        """The buffers for a weight of this shape and dtype."""
+        return {
+            "codes": TensorForm(torch.int8, (num_rows, num_columns)),
+            "scales": TensorForm(dtype, (num_rows,)),
+        }
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
@@ -36,27 +47,41 @@ class Int8Linear(nn.Module):
         product: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scales)
         return _finish(product, self.bias, features)
 
+    def _become(self, codes: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+        nn.Module.__init__(self)
+        self.bias = bias
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
+
 
 class Int4Linear(nn.Module):
     """A linear with 4-bit weights, a scale and a zero point for each group of inputs."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.bias = bias
-        self._num_outputs = weight.shape[0]
         packed, scales = [], []
         for piece in _pieces(weight):
             codes, scales_and_zeros = round_to_4_bits(_padded(piece))
             packed.append(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1))
             scales.append(scales_and_zeros)
-        self.register_buffer("codes", torch.cat(packed), persistent=False)
-        self.register_buffer("scales", torch.cat(scales, dim=1), persistent=False)
+        self._become(torch.cat(packed), torch.cat(scales, dim=1), bias, weight.shape[0])
+
+    @classmethod
+    def of_rounded(
+        cls, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int
+    ) -> "Int4Linear":
+        """The linear whose weight was rounded and packed before."""
+        linear = cls.__new__(cls)
+        linear._become(codes, scales, bias, num_outputs)
+        return linear
 
     @staticmethod
-    def predict_bytes(num_rows: int, num_columns: int, scale_bytes: int) -> int:
-        """Bytes that the copy of a weight of this shape will have, by those of a scale."""
+    def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
+        """The buffers for a weight of this shape and dtype."""
         num_padded = -(-num_rows // _KERNEL_ROWS) * _KERNEL_ROWS
-        return num_padded * (num_columns // 2 + num_columns // GROUP * 2 * scale_bytes)
+        return {
+            "codes": TensorForm(torch.uint8, (num_padded, num_columns // 2)),
+            "scales": TensorForm(dtype, (num_columns // GROUP, num_padded, 2)),
+        }
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
@@ -65,6 +90,13 @@ class Int4Linear(nn.Module):
             rows, self.codes, GROUP, self.scales
         )
         return _finish(product[:, : self._num_outputs], self.bias, features)
+
+    def _become(self, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int) -> None:
+        nn.Module.__init__(self)
+        self.bias = bias
+        self._num_outputs = num_outputs
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
 
 
 class RescoredHead(nn.Module):

@@ -1,7 +1,7 @@
 """The target: the user's model, which alone decides the text."""
 
 import inspect
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import torch
@@ -12,6 +12,7 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.certifying import certify
+from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.discovery import layer_stubs
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
@@ -41,6 +42,7 @@ class Target(ModelView):
         fingerprint: Fingerprint | None = None,
         *,
         draft_memory_limit: int | None = None,
+        keeps_copies: bool = False,
     ) -> None:
         """Learn the model's structure and certify that it is computed rightly.
 
@@ -49,7 +51,8 @@ class Target(ModelView):
         they were loaded, give the one that was taken before.
 
         `draft_memory_limit` are the bytes that copies of the weights in fewer bits may take; 0 is
-        no copy, None no limit.
+        no copy, None no limit. Copies are read from disk where they are kept; `keeps_copies` writes
+        them there (`copy_cache`).
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
@@ -63,11 +66,20 @@ class Target(ModelView):
         self._vocab_size = certificate.vocab_size
         self._attention = IMPLEMENTATION if certificate.supports_trees else None
         list_name = certificate.layers.list_name
-        self._low_bit = LowBitCopies(model, list_name, draft_memory_limit, self._try_out)
+        copy_cache = CopyCache(self.fingerprint.weights, is_written=keeps_copies)
+        self._low_bit = LowBitCopies(
+            model, list_name, draft_memory_limit, self._try_out, copy_cache
+        )
         super().__init__(certified.view, supports_trees=certificate.supports_trees)
 
     @classmethod
-    def packed(cls, model: PreTrainedModel, *, draft_memory_limit: int | None = None) -> "Target":
+    def packed(
+        cls,
+        model: PreTrainedModel,
+        *,
+        draft_memory_limit: int | None = None,
+        keeps_copies: bool = False,
+    ) -> "Target":
         """The target of a model that may be changed: its linears are packed, if it runs so.
 
         Raises:
@@ -75,11 +87,18 @@ class Target(ModelView):
         """
         fingerprint = fingerprint_of(model)  # packed weights cannot be read
         pack_linears(model)
+        make = partial(
+            cls,
+            model,
+            fingerprint,
+            draft_memory_limit=draft_memory_limit,
+            keeps_copies=keeps_copies,
+        )
         try:
-            return cls(model, fingerprint, draft_memory_limit=draft_memory_limit)
+            return make()
         except FAILURES:  # its code may read a weight by itself
             unpack_linears(model)
-            return cls(model, fingerprint, draft_memory_limit=draft_memory_limit)
+            return make()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -134,6 +153,11 @@ class Target(ModelView):
     def copy_bytes(self) -> dict[WeightBits, int]:
         """Bytes of each copy of the weights that has been made, by its bits."""
         return self._low_bit.num_bytes
+
+    @property
+    def copy_cache(self) -> CopyCache:
+        """Where copies of the weights are kept on disk."""
+        return self._low_bit.cache
 
     def _try_out(self, rounded: Substitutes) -> None:
         """Raise `UnsupportedModelError` if the model does more with a linear than to call it."""
