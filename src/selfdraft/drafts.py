@@ -52,12 +52,15 @@ class Drafts:
         remember: bool = True,
         known: Sequence[SkipSet] = (),
         trace: Trace | None = None,
+        may_copy: bool = True,
     ) -> None:
         """`search` replaces the search of `auto`, which reads and writes the store if told to.
 
-        It begins with the first of `known`, and tries those before what is in the store.
+        It begins with the first of `known`, and tries those before what is in the store. Without
+        `may_copy`, no draft has a copy of the weights in fewer bits, whatever the target allows.
         """
         self._target = target
+        self._may_copy = may_copy
         self._configs = _SEARCHES if search is None else _SEARCHES | {"auto": search}
         self._store = DraftStore(target.fingerprint.weights) if remember else None
         self._known = tuple(known)
@@ -86,6 +89,11 @@ class Drafts:
             return AdaptiveDrafter(SelfDrafter(None, config), self.search("swift"), self._view)
         assert config.skip_set is not None
         plan = DraftPlan(config.skip_set, config.weight_bits)
+        if plan.weight_bits != 16 and not self._may_copy:
+            raise ConfigError(
+                f"weight_bits is {plan.weight_bits}, and these drafts may make no copy of the "
+                "weights: give 16"
+            )
         return SelfDrafter(self._view(plan), config)
 
     def _router(self, *, copies_text: bool = True, recycles: bool = True) -> Router:
@@ -138,7 +146,7 @@ class Drafts:
         In float32 a check of a few rows costs a CPU so much more than a pass of one that no draft
         is worth a copy.
         """
-        if self._target.dtype not in (torch.bfloat16, torch.float16):
+        if not self._may_copy or self._target.dtype not in (torch.bfloat16, torch.float16):
             return 16
         available = available_memory()
         needed = self._target.predict_copy_bytes(4)

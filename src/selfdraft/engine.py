@@ -1,5 +1,6 @@
 """The engine: text in, text out."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -260,6 +261,12 @@ class Engine:
             ConfigError: there is no such draft, or it does not fit the model.
         """
         return self.drafts.drafter(self.draft if draft is None else draft)
+
+    def with_drafts(self, drafts: Drafts) -> "Engine":
+        """An engine on the same target with other drafts; nothing is loaded or learned again."""
+        twin = copy.copy(self)
+        twin.drafts = drafts
+        return twin
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

@@ -6,7 +6,8 @@
     ├── PromptError              the prompt is empty, malformed, or does not fit the context
     ├── ModelNotFoundError       no such alias, folder, file or hub id; or no network to fetch it
     ├── CorruptDownloadError     a downloaded or cached file is not what it should be
-    └── UnsupportedModelError    the model's structure would make the output wrong
+    ├── UnsupportedModelError    the model's structure would make the output wrong
+    └── PeerError                another program that is measured does not do its part
 
 Each message says what is wrong, with the value, and then what to do.
 """
@@ -38,3 +39,7 @@ class CorruptDownloadError(SelfdraftError, OSError):
 
 class UnsupportedModelError(SelfdraftError, NotImplementedError):
     """The model cannot be decoded speculatively without risking its output."""
+
+
+class PeerError(SelfdraftError, RuntimeError):
+    """Another program that is measured ended, or does not answer as it should."""

@@ -56,7 +56,7 @@ def _cell(name: str, by_method: dict[str, list[Measurement]]) -> dict[str, Any]:
         "num_new_tokens": sum(len(m.token_ids) for m in own),
         "total_seconds": sum(m.total_seconds for m in own),
         "total_tokens_per_second": total.tokens_per_second,
-        "decode_tokens_per_second": decode.tokens_per_second,
+        "decode_tokens_per_second": None if decode is None else decode.tokens_per_second,
         "speedups": {},
         "peak_bytes": max((m.peak_bytes for m in own if m.peak_bytes is not None), default=None),
         "extra_bytes": max((m.extra_bytes for m in own if m.extra_bytes is not None), default=None),

@@ -26,8 +26,8 @@ class Measurement:
     num_prompt_tokens: int
     token_ids: tuple[int, ...]
     total_seconds: float
-    prefill_seconds: float
-    decode_seconds: float
+    prefill_seconds: float | None
+    decode_seconds: float | None
     num_decoded: int
     num_rounds: int | None
     timeline: tuple[tuple[float, int], ...]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Final, Literal, Protocol, TypeVar, cast
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.drafting.draft_config import DraftConfig
@@ -13,12 +13,12 @@ from selfdraft.errors import ConfigError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.skip_set import SkipSet
 
-VANILLA = "off"
+VANILLA: Final = "off"
 PLAIN = "transformers"
 
 _Number = TypeVar("_Number", int, float)
 
-Family = Literal["selfdraft", "transformers"]
+Family = Literal["selfdraft", "transformers", "peer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class Output:
     token_ids: tuple[int, ...]
     total_seconds: float
     """Everything from the call to the last token."""
-    prefill_seconds: float
-    decode_seconds: float
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    """None, as the prefill, where the method only knows the whole."""
     num_decoded: int
     """Tokens that were written during `decode_seconds`."""
     timeline: tuple[tuple[float, int], ...]
@@ -146,8 +147,8 @@ def engine_method(name: str, engine: Engine) -> EngineMethod:
     except ConfigError as error:
         raise ConfigError(
             f"method {name!r} cannot be used ({error}); the others are transformers, "
-            "transformers-lookup, transformers-assisted, transformers-early-exit, "
-            "skip-set=FILE, skip-ratio=R and bits=N"
+            "transformers-lookup, transformers-assisted, transformers-early-exit, auto-no-copy, "
+            "unpacked, skip-set=FILE, skip-ratio=R, bits=N and peer=NAME"
         ) from error
     return method
 

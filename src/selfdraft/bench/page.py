@@ -123,7 +123,7 @@ def _speed_row(cell: dict[str, Any], baselines: Sequence[str]) -> tuple[str, ...
     return (
         cell["method"],
         f"{cell['total_tokens_per_second']:.1f}",
-        f"{cell['decode_tokens_per_second']:.1f}",
+        _number(cell["decode_tokens_per_second"], ".1f"),
         *(_ratio((cell["speedups"].get(b) or {}).get("total")) for b in baselines),
         _number(cell["mean_accepted_length"], ".2f"),
         _number(cell["acceptance_rate"], ".0%"),

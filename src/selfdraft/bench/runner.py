@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 
 from selfdraft.bench.measurement import Measurement, PromptKey
-from selfdraft.bench.memory_meter import MemoryMeter
+from selfdraft.bench.memory_meter import MemoryMeter, MemoryUse
 from selfdraft.bench.methods import Method, Request
 from selfdraft.bench.result_folder import ResultFolder
 from selfdraft.bench.tasks import BenchPrompt
@@ -107,11 +107,13 @@ def _rotated(methods: Sequence[Method], offset: int) -> Iterator[tuple[int, Meth
 def _measure_one(item: Work, method: Method, turn: int, device: torch.device) -> Measurement:
     meter = MemoryMeter(device)
     output = method.run(item.request)
+    # The memory of a peer is not that of this process.
+    memory = MemoryUse(None, None) if method.family == "peer" else meter.read()
     return Measurement.of(
         item.prompt,
         method,
         output,
-        meter.read(),
+        memory,
         repeat=item.repeat,
         turn=turn,
         num_prompt_tokens=len(item.request.token_ids),

@@ -33,11 +33,13 @@ class Work:
         )
 
     @classmethod
-    def decode(cls, measurements: Sequence[Measurement]) -> "Work":
-        """Without prefill."""
-        return cls._per_prompt(
-            measurements, [(m.num_decoded, m.decode_seconds) for m in measurements]
-        )
+    def decode(cls, measurements: Sequence[Measurement]) -> "Work | None":
+        """Without prefill; None where that was not measured."""
+        seconds = [m.decode_seconds for m in measurements if m.decode_seconds is not None]
+        if len(seconds) < len(measurements):
+            return None
+        tokens = [m.num_decoded for m in measurements]
+        return cls._per_prompt(measurements, list(zip(tokens, seconds, strict=True)))
 
     @property
     def tokens_per_second(self) -> float:
@@ -69,8 +71,13 @@ class Speedup:
     """None with a single prompt: there is nothing to draw from."""
 
 
-def speedup(method: Work, baseline: Work) -> Speedup | None:
-    """How many times as fast `method` is as `baseline` on the same prompts; None without any."""
+def speedup(method: Work | None, baseline: Work | None) -> Speedup | None:
+    """How many times as fast `method` is as `baseline` on the same prompts.
+
+    None without prompts, or if one of the two was not measured.
+    """
+    if method is None or baseline is None:
+        return None
     assert len(method.seconds) == len(baseline.seconds), "both have the same prompts"
     if not method.tokens_per_second or not baseline.tokens_per_second:
         return None

@@ -11,11 +11,15 @@ from selfdraft.bench.cells import cells, complete_only
 from selfdraft.bench.contract import Contract
 from selfdraft.bench.identity import REFERENCES, Identity, Referee
 from selfdraft.bench.measurement import Measurement
-from selfdraft.bench.methods import PLAIN, VANILLA, EngineMethod, Method, plan_of
+from selfdraft.bench.methods import PLAIN, VANILLA, EngineMethod, Family, Method, plan_of
+from selfdraft.bench.peer import PeerMethod
 from selfdraft.bench.result_folder import ResultFolder
 from selfdraft.bench.runner import Ending, Work
 from selfdraft.bench.scoring import CodeAnswer
 from selfdraft.engine import Engine
+
+# A peer rounds in its own way: it is compared with both references, and judged by none.
+_JUDGES: dict[Family, str] = {"selfdraft": VANILLA, "transformers": PLAIN}
 
 
 def summarise(
@@ -40,7 +44,7 @@ def summarise(
         "methods": {
             method.name: {"family": method.family}
             | _identity(method, measured, referee, promises_bits=contract.promises_bits)
-            | _plan(method)
+            | _description(method)
             | {"score": _score(method, measured, work, engine, may_run_code=may_run_code)}
             for method in methods
         },
@@ -62,9 +66,9 @@ def _identity(
         references = {m.prompt_key: m for m in measured if m.method == name}
         if own and references and name != method.name:
             compared[name] = referee.compare(own, references)
-    reference = VANILLA if method.family == "selfdraft" else PLAIN
+    reference = _JUDGES.get(method.family)
     verdict = None
-    if reference in compared:
+    if reference is not None and reference in compared:
         identity = compared[reference]
         is_strict = method.family == "selfdraft" and promises_bits
         num_wrong = len(identity.divergences) if is_strict else identity.num_real_divergences
@@ -78,7 +82,9 @@ def _identity(
     }
 
 
-def _plan(method: Method) -> dict[str, Any]:
+def _description(method: Method) -> dict[str, Any]:
+    if isinstance(method, PeerMethod):
+        return {"peer": method.title}
     if not isinstance(method, EngineMethod):
         return {}
     plan = plan_of(method.engine, method.draft)

@@ -47,7 +47,7 @@ def _table(title: str, cells: list[dict[str, Any]]) -> "Table":
         table.add_row(
             cell["method"],
             f"{cell['total_tokens_per_second']:.1f}",
-            f"{cell['decode_tokens_per_second']:.1f}",
+            _number(cell["decode_tokens_per_second"], ".1f"),
             *(_speedup(cell["speedups"].get(b), has_interval=b == baselines[0]) for b in baselines),
             _number(cell["mean_accepted_length"], ".2f"),
             _number(cell["acceptance_rate"], ".0%"),

@@ -1,6 +1,7 @@
 """`selfdraft bench run` and what it leaves behind."""
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import Run
 from selfdraft.bench.methods import EngineMethod, Output, Request
 from selfdraft.cli import bench_run
 
+FAKE_PEER = Path(__file__).parents[2] / "unit" / "bench" / "fake_peer.py"
 METHODS = "transformers,transformers-lookup=3,off,swift"
 
 
@@ -145,6 +147,9 @@ def test_interrupted_runs_say_so(
         (("--methods", "skip-set=missing.json"), "missing.json"),
         (("--max-prompt-tokens", 1), "--max-prompt-tokens"),
         (("--repeats", 0), "1 or more"),
+        (("--peer", "vllm"), "NAME=COMMAND"),
+        (("--peer", "a=b", "--peer", "a=c"), "name each once"),
+        (("--methods", "off,peer=vllm"), "--peer vllm=COMMAND"),
     ],
 )
 def test_mistakes_are_named(
@@ -160,6 +165,41 @@ def test_sampling_is_compared_with_vanilla(run: Run, tiny: Path, tmp_path: Path)
     """Guards against seeds that differ between methods."""
     result = bench(run, tiny, tmp_path / "out", "--temperature", 0.8, methods="off,swift")
     assert summary_of(result.stdout)["methods"]["swift"]["is_lossless"] is True
+
+
+def test_a_peer_is_measured_beside_the_rest(
+    run: Run, tiny: Path, tmp_path: Path, float32: tuple[str, ...]
+) -> None:
+    """Guards against a competitor whose text nobody compares, or who is judged by our contract."""
+    command = shlex.join([sys.executable, str(FAKE_PEER), "good"])
+    arguments = (*float32, "--peer", f"numbers={command}")
+    result = bench(run, tiny, tmp_path / "out", *arguments, methods="off")
+    assert result.exit_code == 0, result.stderr
+    summary = summary_of(result.stdout)
+    assert summary["arguments"]["methods"] == ["off", "peer=numbers"]
+    found = summary["methods"]["peer=numbers"]
+    assert (found["family"], found["peer"]) == ("peer", "numbers 1.0")
+    assert found["is_lossless"] is None
+    assert found["identical_to"]["off"]["num_same"] == 0
+    cell = next(c for c in summary["cells"] if c["method"] == "peer=numbers")
+    assert cell["speedups"]["off"]["total"]["value"] > 0
+    assert cell["speedups"]["off"]["decode"] is None
+    assert cell["decode_tokens_per_second"] is None
+    assert cell["extra_bytes"] is None
+    report = run("bench", "report", tmp_path / "out")
+    assert report.exit_code == 0, report.stderr
+
+
+def test_a_peer_that_fails_leaves_what_was_measured(
+    run: Run, tiny: Path, tmp_path: Path, float32: tuple[str, ...]
+) -> None:
+    """Guards against a traceback, or lost measurements, when the other program dies."""
+    command = shlex.join([sys.executable, str(FAKE_PEER), "dies"])
+    arguments = (*float32, "--peer", f"numbers={command}")
+    result = bench(run, tiny, tmp_path / "out", *arguments, methods="off")
+    assert result.exit_code == 2
+    assert "out of memory" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
