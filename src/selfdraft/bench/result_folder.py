@@ -115,10 +115,10 @@ def read_lines(path: Path) -> list[Measurement]:
     return measurements
 
 
-def write_json_file(path: Path, document: dict[str, Any]) -> None:
+def write_json_file(path: Path, document: dict[str, Any], *, indent: int | None = 1) -> None:
     """Write a JSON object so that a reader finds the old file or the new one, never half of it."""
     draft = path.with_suffix(".partial")
-    draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(document, indent=indent) + "\n", encoding="utf-8")
     draft.replace(path)
 
 

@@ -1,10 +1,12 @@
 """Every draft through one stream of texts, prompt by prompt in turn with vanilla decoding."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.bench.methods import Request
+from selfdraft.bench.runner import Ending
 from selfdraft.bench.stream_drafts import StreamDraft
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
@@ -56,22 +58,45 @@ def run_stream(
     engine: Engine,
     segments: Sequence[Segment],
     drafts: Sequence[StreamDraft],
+    keep: Callable[[Sequence[Passage]], None],
     on_step: Callable[[], None] = lambda: None,
-) -> list[Passage]:
-    """Decode every prompt with every draft; who begins changes from prompt to prompt."""
-    for draft in drafts:  # kernels are built once; a search would learn from a longer text
+    *,
+    time_limit: float | None = None,
+) -> Ending:
+    """Decode every prompt with every draft; who begins changes from prompt to prompt.
+
+    `keep` gets the passages of each prompt that all drafts have done. `time_limit` is in seconds,
+    warm-up included, and looked at between prompts; Ctrl-C loses the prompt that it interrupts.
+    """
+    start = time.monotonic()
+    try:
+        _warm_up(engine, drafts, segments[0].requests[0])
+        for number, segment in enumerate(segments):
+            for index, request in enumerate(segment.requests):
+                if (number or index) and _is_over(start, time_limit):
+                    return "time limit"
+                passages = []
+                for turn in range(len(drafts)):
+                    draft = drafts[(index + turn) % len(drafts)]
+                    passages.append(_passage(engine, draft, number, index, request))
+                    on_step()
+                keep(passages)
+            for draft in drafts:
+                draft.end_segment()
+    except KeyboardInterrupt:
+        return "interrupted"
+    return "complete"
+
+
+def _is_over(start: float, time_limit: float | None) -> bool:
+    return time_limit is not None and time.monotonic() - start > time_limit
+
+
+def _warm_up(engine: Engine, drafts: Sequence[StreamDraft], request: Request) -> None:
+    """Let kernels be built; but a search would learn from the text."""
+    for draft in drafts:
         if draft.search is None:
-            _decode(engine, draft.drafter(), segments[0].requests[0], _WARM_UP_TOKENS)
-    passages = []
-    for number, segment in enumerate(segments):
-        for index, request in enumerate(segment.requests):
-            for turn in range(len(drafts)):
-                draft = drafts[(index + turn) % len(drafts)]
-                passages.append(_passage(engine, draft, number, index, request))
-                on_step()
-        for draft in drafts:
-            draft.end_segment()
-    return passages
+            _decode(engine, draft.drafter(), request, _WARM_UP_TOKENS)
 
 
 def _passage(

@@ -3,15 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from selfdraft.bench.recovery import Recovery, Verdict, acceptance_of, recovery_of
 from selfdraft.bench.stream_drafts import VANILLA
 from selfdraft.bench.stream_runner import Passage, Segment
-from selfdraft.drafting.chain_outcome import ChainOutcome
-
-RECOVERY_WINDOW = 32
-"""Rounds whose acceptance, together, must be back."""
-
-RECOVERY_MARGIN = 0.05
-"""Below the segment's later mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,51 +31,59 @@ class StreamRow:
     """Seconds between rounds (search, and learning) over the decode seconds without them."""
     num_restarts: int
     num_switches: int
+    recovery: Verdict | None
+    """See `recovery_of`; None for the whole stream."""
     rounds_to_recover: int | None
-    """See `rounds_to_recover`; None for the whole stream, too."""
+    later_acceptance: float | None
+    """Of the segment's second half: the level that acceptance came back to."""
     num_different: int
     """Outputs that are not vanilla's, token by token."""
 
 
 def summarise_stream(segments: Sequence[Segment], passages: Sequence[Passage]) -> list[StreamRow]:
-    """A row for each segment and draft, then one for each draft over the whole stream."""
+    """A row for each segment that was begun and draft, then one for each draft over all of it.
+
+    Every draft must have a passage of the same prompts.
+    """
     names = list(dict.fromkeys(passage.draft for passage in passages))
+    recoveries = {name: _recoveries(name, segments, passages) for name in names}
+    begun = sorted({passage.segment for passage in passages})
     rows = [
-        _row(name, segment.name, [p for p in passages if p.segment == number], passages)
-        for number, segment in enumerate(segments)
+        _row(
+            name,
+            segments[number].name,
+            [p for p in passages if p.segment == number],
+            passages,
+            recoveries[name][number],
+        )
+        for number in begun
         for name in names
     ]
-    return rows + [_row(name, None, passages, passages) for name in names]
+    return rows + [_row(name, None, passages, passages, None) for name in names]
 
 
-def rounds_to_recover(outcomes: Sequence[ChainOutcome]) -> int | None:
-    """Rounds of a segment until acceptance is what it will be.
-
-    The first round from which `RECOVERY_WINDOW` rounds together have at least the acceptance of
-    the segment's second half, less `RECOVERY_MARGIN`. None if that is nowhere so, or if the second
-    half drafted nothing.
-    """
-    later = acceptance_of(outcomes[len(outcomes) // 2 :])
-    if later is None:
-        return None
-    for start in range(len(outcomes)):
-        now = acceptance_of(outcomes[start : start + RECOVERY_WINDOW])
-        if now is not None and now >= later - RECOVERY_MARGIN:
-            return start
-    return None
-
-
-def acceptance_of(outcomes: Iterable[ChainOutcome]) -> float | None:
-    """Drafted tokens that were right, over those that were right or wrong; None without any."""
-    num_right = num_judged = 0
-    for outcome in outcomes:
-        num_right += outcome.num_right
-        num_judged += outcome.num_right + outcome.was_wrong
-    return num_right / num_judged if num_judged else None
+def _recoveries(
+    name: str, segments: Sequence[Segment], passages: Sequence[Passage]
+) -> list[Recovery]:
+    """By segment, each seen beside the one before it."""
+    recoveries: list[Recovery] = []
+    for number, segment in enumerate(segments):
+        own = [p for p in passages if p.draft == name and p.segment == number]
+        outcomes = [outcome for p in own for outcome in p.outcomes]
+        level_before = recoveries[-1].level if recoveries else None
+        recovery = recovery_of(outcomes, level_before)
+        if len(own) < len(segment.requests):
+            recovery = Recovery(Verdict.TOO_SHORT, None, None)
+        recoveries.append(recovery)
+    return recoveries
 
 
 def _row(
-    name: str, segment: str | None, members: Sequence[Passage], passages: Sequence[Passage]
+    name: str,
+    segment: str | None,
+    members: Sequence[Passage],
+    passages: Sequence[Passage],
+    recovery: Recovery | None,
 ) -> StreamRow:
     own = [p for p in members if p.draft == name]
     vanilla = {(p.segment, p.prompt): p for p in members if p.draft == VANILLA}
@@ -112,7 +114,9 @@ def _row(
         search_share=search / (decode - search),
         num_restarts=max(0, max(p.num_starts for p in own) - max(before, default=1)),
         num_switches=sum(p.num_switches for p in own),
-        rounds_to_recover=None if segment is None else rounds_to_recover(outcomes),
+        recovery=None if recovery is None else recovery.verdict,
+        rounds_to_recover=None if recovery is None else recovery.num_rounds,
+        later_acceptance=None if recovery is None else recovery.level,
         num_different=sum(p.token_ids != vanilla[p.segment, p.prompt].token_ids for p in own),
     )
 

@@ -76,6 +76,7 @@ def test_stream_shows_every_draft_in_every_segment(run: Run, tiny: Path, tmp_pat
     keys = [(row["segment"], row["draft"]) for row in document["rows"]]
     assert keys == [(s, name) for s in ("story+code", "sums", None) for name in names]
     assert all(row["num_different"] == 0 for row in document["rows"])
+    assert document["ending"] == "complete"
     assert document["stored"]["num_proposals"] > 0
     on_disk = json.loads(out.read_text())
     assert len(on_disk["passages"]) == 2 * len(names)
@@ -99,9 +100,56 @@ def test_another_text_fails(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatc
     assert "NOT LOSSLESS: 1 outputs" in result.stderr
 
 
+def test_an_interrupted_stream_keeps_what_was_measured(
+    run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards hours of work against Ctrl-C, a second call, and a prompt that only some have done."""
+    out = tmp_path / "new" / "stream.json"
+    original, calls = stream_runner._passage, iter(range(100))
+
+    def interrupted(*arguments: Any) -> stream_runner.Passage:
+        if next(calls) == 3:  # in the middle of the second prompt
+            saved = json.loads(out.read_text())
+            assert (saved["ending"], len(saved["passages"])) == (None, 2)
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(stream_runner, "_passage", interrupted)
+    options = (*STREAM, "--drafts", "swift", "--categories", "story,sums", "--out", out)
+    result = run("bench", "stream", tiny, *options)
+    assert result.exit_code == 130
+    assert "not complete (interrupted)" in result.stderr
+    saved = json.loads(out.read_text())
+    assert saved["ending"] == "interrupted"
+    assert [(p["draft"], p["segment"]) for p in saved["passages"]] == [("off", 0), ("swift", 0)]
+    assert [row["segment"] for row in saved["rows"]] == ["story"] * 2 + [None] * 2
+    assert saved["rows"][-1]["num_prompts"] == 1
+    again = run("bench", "stream", tiny, *options)
+    assert again.exit_code == 2
+    assert "cannot go on" in again.stderr
+    assert json.loads(out.read_text()) == saved
+
+
+def test_a_stream_ends_after_the_prompt_at_which_time_ran_out(
+    run: Run, tiny: Path, tmp_path: Path
+) -> None:
+    """Guards against a draft that has more prompts than another, and a run that has none."""
+    out = tmp_path / "stream.json"
+    options = ("--drafts", "swift", "--categories", "story,sums", "--time-limit", 1e-6)
+    result = run("bench", "stream", tiny, *STREAM, *options, "--json", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert "not complete (time limit)" in result.stderr
+    document = json.loads(result.stdout)
+    assert [row["num_prompts"] for row in document["rows"]] == [1] * 4
+    saved = json.loads(out.read_text())
+    assert saved.pop("passages")
+    assert saved == document
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--time-limit", 0), "give seconds above 0"),
         (("--drafts", "best"), "give some of frozen"),
         (("--drafts", "auto,auto"), "name each once"),
         (("--categories", "poems"), "there is no category"),

@@ -6,7 +6,7 @@ import pytest
 
 from selfdraft.bench.methods import Request
 from selfdraft.bench.stream_runner import Passage, Segment
-from selfdraft.bench.stream_summary import acceptance_of, rounds_to_recover, summarise_stream
+from selfdraft.bench.stream_summary import summarise_stream
 from selfdraft.drafting.chain_outcome import ChainOutcome
 
 GOOD, BAD, NONE = ChainOutcome(9, True), ChainOutcome(1, True), ChainOutcome()
@@ -34,23 +34,6 @@ DRAFTED = replace(
 )
 
 
-def test_acceptance_is_of_tokens_not_of_rounds() -> None:
-    """Guards against a mean of rates, and a round without a draft that counts as a bad one."""
-    assert acceptance_of([GOOD, BAD, NONE]) == pytest.approx(10 / 12)
-    assert acceptance_of([NONE, NONE]) is None
-    assert acceptance_of([ChainOutcome(3, was_wrong=False)]) == 1.0
-
-
-def test_recovery_is_the_first_round_that_stays_good() -> None:
-    """Guards against one lucky round that is taken for a recovery, and a late mean with the dip."""
-    dip = [BAD] * 40 + [GOOD] * 160
-    assert 25 <= rounds_to_recover(dip) <= 40
-    lucky = [GOOD, *[BAD] * 40, *[GOOD] * 159]
-    assert rounds_to_recover(lucky) > 20
-    assert rounds_to_recover([GOOD] * 100) == 0
-    assert rounds_to_recover([GOOD] * 50 + [NONE] * 50) is None
-
-
 def test_rows_are_ratios_of_totals_on_the_same_prompts() -> None:
     """Guards speedups that forget prefill, search or another segment."""
     later = [replace(p, segment=1) for p in (PLAIN, DRAFTED)]
@@ -69,7 +52,40 @@ def test_rows_are_ratios_of_totals_on_the_same_prompts() -> None:
     assert (first.num_restarts, second.num_restarts, whole.num_restarts) == (0, 2, 2)
     assert (first.num_switches, whole.num_switches) == (1, 2)
     assert by_key["a", "off"].speedup == 1.0
-    assert whole.rounds_to_recover is None
+    assert whole.recovery is whole.rounds_to_recover is None
+
+
+def test_a_segment_is_seen_beside_the_one_before_it() -> None:
+    """Guards the order of segments, and a draft that another one's level is held against."""
+    segments = [Segment(name, [Request((1,), 20)]) for name in ("a", "b", "c")]
+    good, bad = (GOOD,) * 100, (BAD,) * 100
+    passages = [
+        replace(p, segment=number, outcomes=outcomes)
+        for number, outcomes in enumerate((good, bad, bad))
+        for p in (PLAIN, replace(DRAFTED, draft="swift"), DRAFTED)
+    ]
+    passages[-1] = replace(passages[-1], outcomes=bad + good)
+    rows = summarise_stream(segments, passages)
+    found = {(r.segment, r.draft): (r.recovery, r.rounds_to_recover) for r in rows}
+    assert found["a", "swift"] == found["a", "auto"] == ("back", 0)
+    assert found["b", "swift"] == found["b", "auto"] == ("lower", 0)
+    assert found["c", "swift"] == ("back", 0)
+    assert found["c", "auto"] == ("never", None)
+
+
+def test_a_stream_that_was_stopped_has_rows_of_what_was_done() -> None:
+    """Guards against a segment's level that is taken from its beginning."""
+    requests = [Request((1,), 20)] * 2
+    segments = [Segment("a", requests[:1]), Segment("b", requests), Segment("c", requests)]
+    drafted = replace(DRAFTED, outcomes=(GOOD,) * 100)
+    passages = [replace(p, segment=number) for number in (0, 1) for p in (PLAIN, drafted)]
+    rows = summarise_stream(segments, passages)
+    assert [(r.segment, r.draft) for r in rows] == [
+        (s, d) for s in ("a", "b", None) for d in ("off", "auto")
+    ]
+    assert [r.recovery for r in rows if r.draft == "auto"] == ["back", "too short", None]
+    assert rows[-1].num_prompts == 2
+    assert summarise_stream(segments, []) == []
 
 
 def test_another_text_is_seen() -> None:
