@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from selfdraft.errors import ConfigError
-from selfdraft.model import low_bit_linear, rounding
+from selfdraft.model import int4_dot, low_bit_linear, rounding
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.json_document import DamagedDocumentError, set_aside
 from selfdraft.model.model_cache import cache_home, scratch_folder
@@ -104,7 +104,8 @@ class CopyCache:
             "rounding": _rounding_code(),
             # The kernels' layout follows the width of the processor's vectors.
             "layout": f"torch {torch.__version__} {platform.machine()} "
-            f"{torch.backends.cpu.get_cpu_capability()}",
+            f"{torch.backends.cpu.get_cpu_capability()} "
+            f"{'own kernel' if int4_dot.is_there() else ''}",
         }
 
 
@@ -173,7 +174,7 @@ def _kept(folder: Path) -> list[tuple[float, int, Path]]:
 def _rounding_code() -> str:
     """What rounds: a version number stands still while its code is being worked on."""
     digest = hashlib.sha256()
-    for module in (rounding, low_bit_linear):
+    for module in (rounding, low_bit_linear, int4_dot):
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:16]
 

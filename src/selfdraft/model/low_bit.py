@@ -20,14 +20,13 @@ from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.dense_weight import dense_shape, dense_weight
 from selfdraft.model.draft_plan import WeightBits
-from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
+from selfdraft.model.low_bit_linear import RescoredHead, RoundedLinear, linear_kind
 from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.rounding import GROUP
 from selfdraft.model.tensor_file import TensorForm
 
-_KINDS: dict[int, type[Int4Linear] | type[Int8Linear]] = {4: Int4Linear, 8: Int8Linear}
 _WORTH_A_BAR = 2 * 10**8  # weights; fewer are rounded in a second
 
 Substitutes = Mapping[nn.Module, nn.Module]
@@ -110,11 +109,13 @@ class LowBitCopies:
 
     def _forms(self, bits: WeightBits) -> dict[str, TensorForm]:
         """What the tensors of the copy will be, by the name of their linear and their own."""
-        names, kind = self._names(), _KINDS[bits]
+        names = self._names()
         return {
             f"{names[module]}.{part}": form
-            for module, shape in self._linears()
-            for part, form in kind.forms(*shape, _dtype_of(module)).items()
+            for module, (num_rows, num_columns) in self._linears()
+            for part, form in linear_kind(bits, _dtype_of(module))
+            .forms(num_rows, num_columns, _dtype_of(module))
+            .items()
         }
 
     def _tensors(self, copy: Substitutes) -> dict[str, Tensor]:
@@ -167,7 +168,9 @@ class LowBitCopies:
             for module, _ in self._linears():
                 weight = dense_weight(module)
                 assert weight is not None, "a linear with a shape has a weight"
-                copy[module] = self._substitute(module, _KINDS[bits](weight, _bias_of(module)))
+                copy[module] = self._substitute(
+                    module, linear_kind(bits, weight.dtype).round(weight, _bias_of(module))
+                )
                 progress.advance(task, weight.numel())
         return copy
 
@@ -179,12 +182,13 @@ class LowBitCopies:
         names = self._names()
         copy = {}
         for module, (num_outputs, _) in self._linears():
-            codes, scales = (tensors[f"{names[module]}.{part}"] for part in ("codes", "scales"))
-            rounded = _KINDS[bits].of_rounded(codes, scales, _bias_of(module), num_outputs)
+            kind, prefix = linear_kind(bits, _dtype_of(module)), f"{names[module]}."
+            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            rounded = kind(own, _bias_of(module), num_outputs)
             copy[module] = self._substitute(module, rounded)
         return copy
 
-    def _substitute(self, module: nn.Module, rounded: Int4Linear | Int8Linear) -> nn.Module:
+    def _substitute(self, module: nn.Module, rounded: RoundedLinear) -> nn.Module:
         # A packed head has no rows to read.
         is_head = module is self._model.get_output_embeddings()
         if not is_head or isinstance(module, PackedLinear):

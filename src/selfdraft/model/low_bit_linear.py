@@ -1,37 +1,69 @@
-"""Linears with weights in few bits, run by torch's own CPU kernels.
+"""Linears with weights in few bits, run by torch's own CPU kernels or by ours (`int4_dot`).
 
 They are fast for one row, which reads a half or a third of the bytes, and lose that from about
 eight rows on: a draft steps one row at a time.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
+from selfdraft.model import int4_dot
 from selfdraft.model.rounding import GROUP, round_to_4_bits, round_to_8_bits
 from selfdraft.model.tensor_file import TensorForm
 
-_KERNEL_ROWS = 16  # the int4 kernel's out_features are a multiple of it
+_KERNEL_ROWS = 16  # the int4 kernels' out_features are a multiple of it
 _PACK_ROWS = 64  # it packs so many rows together
 _PIECE = 2**20  # weights that are rounded at once, so that the work in float32 stays in the cache
 _NUM_RESCORED = 16
 
 
-class Int8Linear(nn.Module):
-    """A linear with 8-bit weights, one scale for each output."""
+class RoundedLinear(nn.Module, ABC):
+    """A linear with weights in few bits: buffers of one kernel's own layout."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        pieces = [round_to_8_bits(piece) for piece in _pieces(weight)]
-        codes, scales = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        self._become(codes, scales, bias)
+    def __init__(
+        self, tensors: Mapping[str, Tensor], bias: Tensor | None, num_outputs: int
+    ) -> None:
+        """The linear whose weight was rounded before; `tensors` are as `forms` says."""
+        super().__init__()
+        self.bias = bias
+        self._num_outputs = num_outputs
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
-    def of_rounded(
-        cls, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int
-    ) -> "Int8Linear":
-        """The linear whose weight was rounded before."""
-        linear = cls.__new__(cls)
-        linear._become(codes, scales, bias)
-        return linear
+    def round(cls, weight: Tensor, bias: Tensor | None) -> Self:
+        """Round `weight`, of shape `[out_features, in_features]`, without calibration."""
+        return cls(cls._rounded(weight), bias, weight.shape[0])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`[..., in_features]` to `[..., out_features]`."""
+        rows = features.reshape(-1, features.shape[-1])
+        product = self._product(rows)[:, : self._num_outputs]
+        if self.bias is not None:
+            product = product + self.bias
+        return product.reshape(*features.shape[:-1], self._num_outputs)
+
+    @staticmethod
+    @abstractmethod
+    def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
+        """The buffers for a weight of this shape and dtype."""
+
+    @staticmethod
+    @abstractmethod
+    def _rounded(weight: Tensor) -> dict[str, Tensor]:
+        """The buffers for this weight."""
+
+    @abstractmethod
+    def _product(self, rows: Tensor) -> Tensor:
+        """`[rows, in_features]` to `[rows, out_features]`, or more outputs than count."""
+
+
+class Int8Linear(RoundedLinear):
+    """A linear with 8-bit weights, one scale for each output."""
 
     @staticmethod
     def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
@@ -41,62 +73,69 @@ class Int8Linear(nn.Module):
             "scales": TensorForm(dtype, (num_rows,)),
         }
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[..., in_features]` to `[..., out_features]`."""
-        rows = features.reshape(-1, features.shape[-1])
+    @staticmethod
+    def _rounded(weight: Tensor) -> dict[str, Tensor]:
+        pieces = [round_to_8_bits(piece) for piece in _pieces(weight)]
+        codes, scales = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return {"codes": codes, "scales": scales}
+
+    def _product(self, rows: Tensor) -> Tensor:
         product: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scales)
-        return _finish(product, self.bias, features)
-
-    def _become(self, codes: Tensor, scales: Tensor, bias: Tensor | None) -> None:
-        nn.Module.__init__(self)
-        self.bias = bias
-        self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer("scales", scales, persistent=False)
+        return product
 
 
-class Int4Linear(nn.Module):
+class Int4Linear(RoundedLinear):
     """A linear with 4-bit weights, a scale and a zero point for each group of inputs."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        packed, scales = [], []
-        for piece in _pieces(weight):
-            codes, scales_and_zeros = round_to_4_bits(_padded(piece))
-            packed.append(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1))
-            scales.append(scales_and_zeros)
-        self._become(torch.cat(packed), torch.cat(scales, dim=1), bias, weight.shape[0])
-
-    @classmethod
-    def of_rounded(
-        cls, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int
-    ) -> "Int4Linear":
-        """The linear whose weight was rounded and packed before."""
-        linear = cls.__new__(cls)
-        linear._become(codes, scales, bias, num_outputs)
-        return linear
 
     @staticmethod
     def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
         """The buffers for a weight of this shape and dtype."""
-        num_padded = -(-num_rows // _KERNEL_ROWS) * _KERNEL_ROWS
+        num_padded = _padded_rows(num_rows)
         return {
             "codes": TensorForm(torch.uint8, (num_padded, num_columns // 2)),
             "scales": TensorForm(dtype, (num_columns // GROUP, num_padded, 2)),
         }
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[..., in_features]` to `[..., out_features]`."""
-        rows = features.reshape(-1, features.shape[-1])
+    @staticmethod
+    def _rounded(weight: Tensor) -> dict[str, Tensor]:
+        packed, scales = [], []
+        for piece in _pieces(weight):
+            codes, scales_and_zeros = round_to_4_bits(_padded(piece))
+            packed.append(torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1))
+            scales.append(scales_and_zeros)
+        return {"codes": torch.cat(packed), "scales": torch.cat(scales, dim=1)}
+
+    def _product(self, rows: Tensor) -> Tensor:
         product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
             rows, self.codes, GROUP, self.scales
         )
-        return _finish(product[:, : self._num_outputs], self.bias, features)
+        return product
 
-    def _become(self, codes: Tensor, scales: Tensor, bias: Tensor | None, num_outputs: int) -> None:
-        nn.Module.__init__(self)
-        self.bias = bias
-        self._num_outputs = num_outputs
-        self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer("scales", scales, persistent=False)
+
+class Int4DotLinear(RoundedLinear):
+    """The same weights for our own kernel, which rounds its features to 8 bits as well."""
+
+    blocks: Tensor
+
+    @staticmethod
+    def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
+        """The buffers for a weight of this shape and dtype."""
+        return {"blocks": TensorForm(torch.uint8, int4_dot.blocks_shape(num_rows, num_columns))}
+
+    @staticmethod
+    def _rounded(weight: Tensor) -> dict[str, Tensor]:
+        blocks = [int4_dot.lay_out(round_to_4_bits(_padded(piece))) for piece in _pieces(weight)]
+        return {"blocks": torch.cat(blocks)}
+
+    def _product(self, rows: Tensor) -> Tensor:
+        return int4_dot.product(rows, self.blocks)
+
+
+def linear_kind(bits: int, dtype: torch.dtype) -> type[RoundedLinear]:
+    """How this machine computes fastest with weights of `dtype` rounded to `bits`."""
+    if bits == 8:
+        return Int8Linear
+    return Int4DotLinear if dtype == torch.bfloat16 and int4_dot.is_there() else Int4Linear
 
 
 class RescoredHead(nn.Module):
@@ -106,7 +145,7 @@ class RescoredHead(nn.Module):
     the few best tokens costs nothing to speak of and repairs it.
     """
 
-    def __init__(self, rough: Int4Linear | Int8Linear, weight: Tensor) -> None:
+    def __init__(self, rough: RoundedLinear, weight: Tensor) -> None:
         super().__init__()
         self._rough = rough
         self._weight = weight  # the target's own, not a copy
@@ -133,11 +172,9 @@ def _pieces(weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _padded(rows: Tensor) -> Tensor:
-    missing = -rows.shape[0] % _KERNEL_ROWS
+    missing = _padded_rows(rows.shape[0]) - rows.shape[0]
     return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
-def _finish(product: Tensor, bias: Tensor | None, features: Tensor) -> Tensor:
-    if bias is not None:
-        product = product + bias
-    return product.reshape(*features.shape[:-1], product.shape[-1])
+def _padded_rows(num_rows: int) -> int:
+    return -(-num_rows // _KERNEL_ROWS) * _KERNEL_ROWS

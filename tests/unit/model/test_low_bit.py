@@ -12,14 +12,26 @@ from transformers.pytorch_utils import Conv1D
 
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.model import int4_dot
 from selfdraft.model.dense_weight import dense_weight
 from selfdraft.model.draft_plan import DraftPlan
-from selfdraft.model.low_bit_linear import Int4Linear, Int8Linear, RescoredHead
+from selfdraft.model.low_bit_linear import (
+    Int4DotLinear,
+    Int4Linear,
+    Int8Linear,
+    RescoredHead,
+    linear_kind,
+)
 from selfdraft.model.rounding import GROUP, round_to_4_bits, round_to_8_bits
 from selfdraft.model.target import Target
 
 BITS = [8, 4]
 KINDS = {8: Int8Linear, 4: Int4Linear}
+
+
+needs_kernel = pytest.mark.skipif(
+    not int4_dot.is_there(), reason="no kernel: no C compiler at install, or no AVX512-VNNI"
+)
 
 
 def matrix(rows: int, columns: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -53,10 +65,56 @@ def test_a_rounded_linear_is_nearly_the_linear(
     weight, bias = matrix(*shape, dtype), matrix(1, shape[0])[0].to(dtype)
     features = matrix(3, shape[1], dtype, seed=1)[None]
     expected = nn.functional.linear(features.float(), weight.float(), bias.float())
-    found = KINDS[bits](weight, bias)(features)
+    found = KINDS[bits].round(weight, bias)(features)
     assert found.shape == expected.shape
     assert found.dtype == dtype
     assert float((found - expected).norm() / expected.norm()) < tolerance + 0.01
+
+
+@needs_kernel
+@pytest.mark.parametrize("shape", [(96, 64), (50, 32), (17, 9600), (17000, 96)], ids=str)
+def test_our_kernel_computes_what_torchs_does(shape: tuple[int, int]) -> None:
+    """Guards against blocks in the wrong order, a sum of codes that overflows, and rows that run
+    into each other; what is left is the rounding of the features to 8 bits.
+    """
+    weight, bias = matrix(*shape, torch.bfloat16), matrix(1, shape[0])[0].bfloat16()
+    features = matrix(3, shape[1], torch.bfloat16, seed=1)[None]
+    features[0, 1] *= 1000
+    features[0, 2, :32] = 0  # a group without a largest feature
+    theirs = Int4Linear.round(weight, bias)(features).float()
+    ours = Int4DotLinear.round(weight, bias)(features)
+    assert ours.dtype == torch.bfloat16
+    difference = (ours.float() - theirs).norm(dim=-1) / theirs.norm(dim=-1)
+    assert float(difference.max()) < 0.015
+
+
+@needs_kernel
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_our_kernel_keeps_its_bits_with_threads(num_threads: int) -> None:
+    """Guards against threads that share what only one of them may write."""
+    linear = Int4DotLinear.round(matrix(4000, 96, torch.bfloat16), None)
+    features = matrix(2, 96, torch.bfloat16, seed=1)
+    expected, before = linear(features), torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        assert all(torch.equal(linear(features), expected) for _ in range(20))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_our_kernel_torchs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a machine without a compiler that cannot draft in 4 bits."""
+    monkeypatch.setattr(int4_dot, "_kernel", lambda: None)
+    assert linear_kind(4, torch.bfloat16) is Int4Linear
+    engine = Engine(tiny_model(dtype=torch.bfloat16), draft="off")
+    expected = engine.generate(make_prompt(9), max_new_tokens=12).token_ids
+    draft = DraftConfig.chain(4, skip_set=SkipSet(), weight_bits=4)
+    assert engine.generate(make_prompt(9), draft=draft, max_new_tokens=12).token_ids == expected
+
+
+def test_other_precisions_run_by_torchs_kernel() -> None:
+    """Guards against features that our kernel would read as bfloat16."""
+    assert linear_kind(4, torch.float32) is linear_kind(4, torch.float16) is Int4Linear
 
 
 def test_four_bits_find_the_grid_of_four_bits() -> None:
@@ -78,14 +136,14 @@ def test_weights_that_are_all_equal() -> None:
         assert bool(scales_and_zeros.isfinite().all())
         assert bool(round_to_8_bits(weight).scales.isfinite().all())
         for kind in KINDS.values():
-            product = kind(weight, None)(torch.ones(1, 64))
+            product = kind.round(weight, None)(torch.ones(1, 64))
             torch.testing.assert_close(product, torch.full((1, 16), 64 * value), rtol=0.01, atol=0)
 
 
 def test_the_best_tokens_have_the_targets_logits() -> None:
     """Guards against a head whose rounding decides between the likeliest tokens."""
     weight, bias, features = matrix(200, 64), matrix(1, 200, seed=1)[0], matrix(3, 64, seed=2)
-    rough = Int4Linear(weight, bias)
+    rough = Int4Linear.round(weight, bias)
     exact = nn.functional.linear(features, weight, bias)
     found = RescoredHead(rough, weight)(features[None])[0]
     best = rough(features).topk(16).indices
@@ -132,7 +190,7 @@ def test_every_linear_has_a_copy_and_drafts_share_it(bits: int) -> None:
     ]
     whole, part = ({id(m): m for m in view._module.modules()} for view in views)
     assert not any(isinstance(m, nn.Linear) for m in whole.values())
-    copied = {key for key, m in part.items() if isinstance(m, KINDS[bits])}
+    copied = {key for key, m in part.items() if isinstance(m, linear_kind(bits, torch.bfloat16))}
     assert len(copied) == 7 * 5 + 1 - 4 - 3
     assert copied <= whole.keys()
 

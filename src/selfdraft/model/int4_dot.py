@@ -1,0 +1,85 @@
+"""Products with 4-bit weights that take as long as these take to read, where the CPU can.
+
+`_int4_dot.c` is built when the package is installed, if there is a C compiler, and needs
+AVX512-VNNI; without it drafts run by torch's kernel (`low_bit_linear.Int4Linear`), which is slower.
+"""
+
+import ctypes
+import sysconfig
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from selfdraft.model.rounding import GROUP, Int4Groups
+
+_OUTPUTS = 16  # of one block of weights
+_BLOCK_BYTES = _OUTPUTS * (GROUP // 2 + 4)
+_FEATURE_BYTES = GROUP + 12  # of a group of rounded features
+
+_Kernel = Callable[..., None]
+
+
+@lru_cache
+def _kernel() -> _Kernel | None:
+    """The compiled product; None if it was not built, or if this CPU cannot run it."""
+    file = Path(__file__).with_name(f"_int4_dot{sysconfig.get_config_var('EXT_SUFFIX')}")
+    try:
+        library = ctypes.CDLL(str(file))
+    except OSError:
+        return None
+    if not library.int4_dot_is_supported():
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.int4_dot.argtypes = [pointer] * 3 + [number] * 3 + [pointer, ctypes.c_int]
+    library.int4_dot.restype = None
+    product: _Kernel = library.int4_dot
+    return product
+
+
+def is_there() -> bool:
+    """Whether the kernel was built, and this CPU can run it."""
+    return _kernel() is not None
+
+
+def product(rows: Tensor, blocks: Tensor) -> Tensor:
+    """`rows`, `[rows, in_features]` in bfloat16, times weights: `[rows, out_features]`."""
+    kernel = _kernel()
+    assert kernel is not None, "asked for only where it is there"
+    num_tiles, num_groups, _ = blocks.shape
+    num_rows, num_outputs = rows.shape[0], num_tiles * _OUTPUTS
+    assert rows.dtype == torch.bfloat16, "the kernel reads bfloat16"
+    assert rows.shape[1] == num_groups * GROUP, "the kernel would read what is no row"
+    rows = rows.contiguous()
+    products = rows.new_empty(num_rows, num_outputs)
+    room = torch.empty(num_groups * _FEATURE_BYTES, dtype=torch.uint8)
+    kernel(
+        rows.data_ptr(),
+        blocks.data_ptr(),
+        products.data_ptr(),
+        num_rows,
+        num_outputs,
+        num_groups * GROUP,
+        room.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return products
+
+
+def blocks_shape(num_rows: int, num_columns: int) -> tuple[int, int, int]:
+    """The shape of what `lay_out` makes of a weight, with its rows padded."""
+    return -(-num_rows // _OUTPUTS), num_columns // GROUP, _BLOCK_BYTES
+
+
+def lay_out(rounded: Int4Groups) -> Tensor:
+    """The blocks that the kernel reads, `[rows / 16, groups, 320]`; rows are a multiple of 16."""
+    num_rows, num_columns = rounded.codes.shape
+    num_tiles, num_groups = num_rows // _OUTPUTS, num_columns // GROUP
+    fours = rounded.codes.to(torch.uint8).view(num_tiles, _OUTPUTS, num_groups, 4, 2, 4)
+    halves = fours[..., 0, :] | fours[..., 1, :] << 4
+    codes = halves.permute(0, 2, 3, 1, 4).reshape(num_tiles, num_groups, -1)
+    # [groups, rows, 2] to [tiles, groups, scales of 16 rows, then their zeros].
+    grid = rounded.scales_and_zeros.view(num_groups, num_tiles, _OUTPUTS, 2).permute(1, 0, 3, 2)
+    return torch.cat([codes, grid.contiguous().view(torch.uint8).flatten(2)], dim=-1)
