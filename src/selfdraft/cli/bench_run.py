@@ -180,7 +180,7 @@ def run(model: ModelOptions, options: RunOptions) -> None:
     with model.engine("off") as engine:
         source = _model_folder(model)
         target = engine.target
-        origin = provenance(model.model, source, dtype=target.dtype, device=target.device)
+        origin = provenance(model.model, target)
         folder = ResultFolder(
             options.folder(model.model),
             {"arguments": options.arguments(model.model), "provenance": origin},
