@@ -40,10 +40,11 @@ docs: $(READY)  ## write docs/cli.md from the commands' own help
 bench: $(READY)  ## overhead of speculation on a planted target, as in docs/experiments.md
 	$(BIN)/selfdraft bench overhead smollm2-135m
 
-bench-smoke: $(READY)  ## a small benchmark from prompts to page, to see that all of it works
-	rm -rf bench-results/smoke
+bench-smoke: $(READY)  ## a small benchmark from prompts to page; fails if a draft changed a text
+	rm -rf bench-results/smoke bench-results/smoke-stream.json
 	$(BIN)/selfdraft bench run smollm2-135m --methods transformers,transformers-lookup,off,swift --limit 8 --max-new-tokens 24 --costs --out bench-results/smoke
 	$(BIN)/selfdraft bench report bench-results/smoke
+	$(BIN)/selfdraft bench stream smollm2-135m --drafts swift,auto --categories story,code --per-category 2 --max-new-tokens 24 --out bench-results/smoke-stream.json
 	$(BIN)/selfdraft bench simulate --check smollm2-135m
 
 clean:  ## remove the environment and caches of tools

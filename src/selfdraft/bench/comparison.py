@@ -53,11 +53,14 @@ def changes(before: Summary, after: Summary) -> list[Change]:
 
 def differences(before: Summary, after: Summary) -> list[str]:
     """What else is different between the folders, so that nobody blames the wrong thing."""
+    ignored = {"date", "command", "commit"}
+    if before.get("format") != after.get("format"):
+        ignored.add("model")  # its name is an argument, too, and fingerprints do not compare
     lines = []
     for part in ("arguments", "provenance"):
         for name in before[part].keys() | after[part].keys():
             old, new = before[part].get(name), after[part].get(name)
-            if old != new and name not in ("date", "command", "commit"):
+            if old != new and not (name in ignored and part == "provenance"):
                 lines.append(f"{name}: {old} before, {new} after")
     return sorted(lines)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from selfdraft.model.target import Target
+
 _PACKAGES = ("selfdraft", "torch", "transformers", "numpy", "safetensors", "tokenizers")
 
 # Instruction sets that decide which kernels are used, out of the hundred that a CPU names.
@@ -22,21 +24,22 @@ _RELEVANT_FLAG = re.compile(r"avx|amx|vnni|bf16|fp16|f16c|fma$|sve|asimd|i8mm|ne
 _SOURCE = Path(__file__).parent
 
 
-def provenance(
-    model: str, folder: Path, *, dtype: torch.dtype, device: torch.device
-) -> dict[str, Any]:
-    """Versions, machine and model of this process. `command` and `date` are of this call."""
+def provenance(model: str, target: Target) -> dict[str, Any]:
+    """Versions, machine and model of this process. `command` and `date` are of this call.
+
+    `model` is what `target` was asked for by; what it is says its fingerprint.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["selfdraft", *sys.argv[1:]],
         "commit": commit(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "machine": _machine(device),
+        "machine": _machine(target.device),
         "threads": torch.get_num_threads(),
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": str(device),
-        "model": {"name": model, "fingerprint": fingerprint(folder)},
+        "dtype": str(target.dtype).removeprefix("torch."),
+        "device": str(target.device),
+        "model": {"name": model, "fingerprint": target.fingerprint.weights},
     }
 
 
@@ -47,14 +50,6 @@ def commit() -> str | None:
         return None
     changes = _git("diff", "HEAD", "--", str(_SOURCE.parent))
     return hexadecimal + (f"+{_digest(changes)[:8]}" if changes else "")
-
-
-def fingerprint(folder: Path) -> str:
-    """A digest of config, and of names and sizes of weights: quick to make, and easily fooled."""
-    config = folder / "config.json"
-    weights = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    return _digest("\n".join([text, *(f"{f.name} {f.stat().st_size}" for f in weights)]))[:16]
 
 
 def _git(*arguments: str) -> str | None:

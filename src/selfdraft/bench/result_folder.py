@@ -12,7 +12,8 @@ from typing import Any
 from selfdraft.bench.measurement import Measurement
 from selfdraft.errors import ConfigError
 
-FORMAT = "selfdraft-bench/1"
+# 1 had another fingerprint of the model: of the names and sizes of its files.
+FORMAT = "selfdraft-bench/2"
 
 MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements.jsonl"

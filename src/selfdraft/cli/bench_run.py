@@ -65,7 +65,7 @@ def run_benchmark(
     with model.engine("off") as engine:
         source = _model_folder(model)
         target = engine.target
-        origin = provenance(model.model, source, dtype=target.dtype, device=target.device)
+        origin = provenance(model.model, target)
         folder = ResultFolder(
             options.folder(model.model),
             {"arguments": options.arguments(model.model), "provenance": origin},

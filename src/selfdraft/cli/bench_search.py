@@ -175,7 +175,6 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
     """
     from selfdraft.bench.prompts import encode_all, load_prompts
     from selfdraft.bench.provenance import provenance
-    from selfdraft.model.loading import pull
 
     texts = load_prompts(options.prompts, options.windows + options.held_out)
     require(
@@ -184,10 +183,8 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
     )
     with model.engine("off") as engine:
         prompts = encode_all(texts, engine.tokenizer)
-        target = engine.target
-        source = pull(model.model, dtype=model.dtype, device=model.device)
         document: dict[str, Any] = {
-            "provenance": provenance(model.model, source, dtype=target.dtype, device=target.device),
+            "provenance": provenance(model.model, engine.target),
             "arguments": asdict(options)
             | {"prompts": None if options.prompts is None else options.prompts.name, "out": None},
             "rows": [],

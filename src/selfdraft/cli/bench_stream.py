@@ -49,15 +49,12 @@ def stream(model: ModelOptions, options: StreamOptions) -> None:
     from selfdraft.bench.stream_drafts import STORED, VANILLA
     from selfdraft.bench.stream_record import StreamRecord, require_new
     from selfdraft.bench.stream_runner import run_stream
-    from selfdraft.model.loading import pull
 
     if options.out is not None:
         require_new(options.out)
     with model.engine("off") as loaded:
         segments = _segments(loaded, options)
-        target = loaded.target
-        source = pull(model.model, dtype=model.dtype, device=model.device)
-        origin = provenance(model.model, source, dtype=target.dtype, device=target.device)
+        origin = provenance(model.model, loaded.target)
         engine = _doubled(loaded, options.noise) if options.planted else loaded
         makers, stored = _makers(engine, loaded, options)
         names = [VANILLA, *options.drafts, *(STORED if options.stored else ())]

@@ -1,9 +1,10 @@
 """A skip set: the attention and MLP sublayers that a draft leaves out (SWIFT, section 4.1)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from selfdraft.errors import SkipSetError
 
@@ -11,6 +12,9 @@ _EXPECTED = (
     'skip set lacks the keys "attention" and "mlp": write '
     '{"attention": [layer, ...], "mlp": [layer, ...]}'
 )
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,7 @@ class SkipSet:
     def uniform(cls, eligible_layers: Iterable[int], skip_ratio: float) -> "SkipSet":
         """Both sublayers of evenly spread layers: where the search starts (SWIFT, section 4.1)."""
         layers = list(eligible_layers)
-        count = round(len(layers) * skip_ratio)
-        chosen = tuple(layers[i * len(layers) // count] for i in range(count))
+        chosen = evenly_spread(layers, round(len(layers) * skip_ratio))
         return cls(chosen, chosen)
 
     @classmethod
@@ -83,6 +86,11 @@ class SkipSet:
     def to_json(self) -> str:
         """The document that `from_json` reads."""
         return json.dumps({"attention": list(self.attention), "mlp": list(self.mlp)})
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> tuple[Item, ...]:
+    """`count` of the items, in their order, the first among them; gaps differ by at most one."""
+    return tuple(items[i * len(items) // count] for i in range(count))
 
 
 def _layer_indices(kind: str, layers: object) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """What a search may choose from: the units of a model that a draft can skip."""
 
 from collections.abc import Iterable
+from itertools import chain
 
-from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.skip_set import SkipSet, evenly_spread
 from selfdraft.model.sublayers import DecoderLayers
 
 Units = frozenset[int]
@@ -24,7 +25,6 @@ class SkipSpace:
             else:
                 units.append(SkipSet((index,), (index,)))
         self.units = tuple(units)
-        self.whole_layers = tuple(layers.eligible)
 
     def __len__(self) -> int:
         """Number of units."""
@@ -40,8 +40,17 @@ class SkipSpace:
         return round(len(self) * skip_ratio)
 
     def spread(self, skip_ratio: float) -> Units:
-        """Both sublayers of evenly spread layers (SWIFT, section 4.1)."""
-        return self.units_of(SkipSet.uniform(self.whole_layers, skip_ratio))
+        """Evenly spread layers, all of each (SWIFT, section 4.1), as far as `count` units go.
+
+        An odd unit that is left over is one sublayer of a layer near the middle: sets of two sizes
+        do not compare, so the start has the size of everything that is proposed after it.
+        """
+        count = self.count(skip_ratio)
+        chosen = self._spread_layers(count)
+        others = [number for number in range(len(self)) if number not in chosen]
+        middle = len(others) // 2
+        rest = evenly_spread(others[middle:] + others[:middle], count - len(chosen))
+        return chosen.union(rest)
 
     def skip_set(self, units: Iterable[int]) -> SkipSet:
         """The skip set of these units."""
@@ -59,3 +68,15 @@ class SkipSpace:
             for number, unit in enumerate(self.units)
             if attention.issuperset(unit.attention) and mlp.issuperset(unit.mlp)
         )
+
+    def _spread_layers(self, most_units: int) -> Units:
+        """All units of as many evenly spread layers as have no more than `most_units`."""
+        by_layer: dict[int, list[int]] = {}
+        for number, unit in enumerate(self.units):
+            by_layer.setdefault((unit.attention or unit.mlp)[0], []).append(number)
+        layers = list(by_layer.values())
+        for num_layers in range(len(layers), 0, -1):
+            units = frozenset(chain.from_iterable(evenly_spread(layers, num_layers)))
+            if len(units) <= most_units:
+                return units
+        return frozenset()

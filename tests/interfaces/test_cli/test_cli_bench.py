@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Run
 
+from selfdraft import Engine
 from selfdraft.bench.methods import EngineMethod, Output, Request
 from selfdraft.cli import bench_run
 
@@ -57,14 +58,15 @@ def test_methods_are_measured_compared_and_written_down(
 def test_provenance_is_enough_to_run_it_again(
     run: Run, tiny: Path, tmp_path: Path, float32: tuple[str, ...]
 ) -> None:
-    """Guards against a number that nobody can make again."""
+    """Guards against a number that nobody can make again, and a second kind of fingerprint."""
     result = bench(run, tiny, tmp_path / "out", *float32, methods="off")
     origin = summary_of(result.stdout)["provenance"]
     assert origin["dtype"] == "float32"
     assert origin["threads"] >= 1
     assert origin["versions"]["torch"]
     assert origin["machine"]["cpu"]
-    assert len(origin["model"]["fingerprint"]) == 16
+    target = Engine.load(tiny, dtype="float32").target
+    assert origin["model"]["fingerprint"] == target.fingerprint.weights
     assert {"date", "command", "commit", "device", "python"} <= origin.keys()
 
 

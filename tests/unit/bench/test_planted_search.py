@@ -1,6 +1,7 @@
 """Searches on a model whose redundant sublayers are known, and strategies beside each other."""
 
 import functools
+from itertools import islice
 
 import pytest
 from tiny_models import make_prompt, tiny_model
@@ -11,8 +12,10 @@ from selfdraft.bench.planted import PlantedTarget, plant
 from selfdraft.bench.planted_search import num_shared, search_planted
 from selfdraft.bench.strategy_runs import RecordedText, run_strategy
 from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.search.search_config import SearchConfig
+from selfdraft.search.skip_space import SkipSpace
 from selfdraft.search.strategies import Strategy
-from selfdraft.tuning import PassCosts, record_windows
+from selfdraft.tuning import PassCosts, Tuning, record_windows
 
 # Every sublayer that is skipped pays, and the more the better.
 COSTS = PassCosts(verify={1: 1.0, 17: 1.2}, full_step=1.0, attention=0.04, mlp=0.04)
@@ -46,6 +49,17 @@ def test_a_search_that_may_not_propose_enough_finds_nothing() -> None:
     assert found.proposals_to_enough is None
 
 
+@pytest.mark.parametrize("skip_ratio", [0.06, 0.3, 0.45, 0.55, 0.95])
+def test_the_start_has_the_size_of_what_is_proposed(skip_ratio: float) -> None:
+    """Guards against a strategy that wins or loses because the start was a unit smaller."""
+    _, engine, text = planted()
+    config = SearchConfig(skip_ratio=skip_ratio)
+    tuning = Tuning(engine, text.windows, COSTS, config, strategy="random")
+    start = tuning.best
+    assert start.num_skipped == tuning.space.count(skip_ratio)
+    assert all(step.best.num_skipped == start.num_skipped for step in islice(tuning.run(), 5))
+
+
 @pytest.mark.parametrize("strategy", ["random", "paper", "swaps", "hidden-states", "default"])
 def test_strategies_are_compared_from_the_same_start(strategy: Strategy) -> None:
     """Guards against a curve that falls, starts elsewhere, or ends where the found set is not."""
@@ -55,7 +69,7 @@ def test_strategies_are_compared_from_the_same_start(strategy: Strategy) -> None
     curve = [run.start_matchness, *run.best_matchness.values()]
     assert curve == sorted(curve)
     assert run.num_proposals <= 30
-    assert run.skip_set.num_skipped in (8, 9)
+    assert run.skip_set.num_skipped == SkipSpace(engine.target.layers).count(0.5)
     other = run_strategy(engine, text, "random", 0.5, num_proposals=1)
     assert run.start_matchness == other.start_matchness
     assert run.held_out_matchness == text.held_out_matchness(engine, run.skip_set)

@@ -159,6 +159,10 @@ def test_what_else_differs_is_said(tmp_path: Path) -> None:
     assert differences(before, after) == []
     after["provenance"] = after["provenance"] | {"threads": 8}
     assert differences(before, after) == ["threads: 2 before, 8 after"]
+    other = {"model": {"name": "a <model>", "fingerprint": "1" * 64}}
+    after["provenance"] = before["provenance"] | other
+    assert len(differences(before, after)) == 1
+    assert differences(before | {"format": "older"}, after) == []
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         ResultFolder(tmp_path, newer)
 
 
+def test_a_folder_of_an_older_format_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Guards against one model under two fingerprints, which would look like two models."""
+    ResultFolder(tmp_path, manifest())
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": "selfdraft-bench/1"}))
+    with pytest.raises(ConfigError, match=r"format 'selfdraft-bench/1', this run has .*/2'"):
+        ResultFolder(tmp_path, manifest())
+
+
 def test_later_fields_do_not_hurt(tmp_path: Path) -> None:
     """Guards against results that only the version that wrote them can read."""
     folder = ResultFolder(tmp_path, manifest())

@@ -1,5 +1,10 @@
 """The units that a search chooses from."""
 
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from selfdraft import SkipSet
 from selfdraft.model.stubs import Returns
 from selfdraft.model.sublayers import DecoderLayer, DecoderLayers, Sublayer
@@ -26,3 +31,30 @@ def test_units_and_skip_sets_are_two_names_of_one_thing() -> None:
     assert skip_set == SkipSet((1, 2), (2,))
     assert space.units_of(skip_set) == {0, 2}
     assert space.units_of(SkipSet((0, 2), (0,))) == frozenset()
+
+
+@given(
+    layers=st.lists(st.sampled_from([_ALWAYS, _WHOLE, _SPLIT]), max_size=40), ratio=st.floats(0, 1)
+)
+def test_the_spread_set_has_exactly_the_size_of_its_ratio(
+    layers: list[DecoderLayer], ratio: float
+) -> None:
+    """Guards against a start that is a unit off, and against a sublayer that may not be skipped."""
+    space = SkipSpace(DecoderLayers("layers", tuple(layers)))
+    units = space.spread(ratio)
+    assert len(units) == space.count(ratio)
+    assert units <= set(range(len(space)))
+
+
+@given(num_layers=st.integers(2, 40), ratio=st.floats(0, 1))
+def test_an_even_size_is_whole_layers_an_odd_one_has_one_more_unit(
+    num_layers: int, ratio: float
+) -> None:
+    """Guards the paper's start: both sublayers of evenly spread layers."""
+    space = SkipSpace(DecoderLayers("layers", (_SPLIT,) * num_layers))
+    skip_set = space.skip_set(space.spread(ratio))
+    alone = set(skip_set.attention) ^ set(skip_set.mlp)
+    assert len(alone) == space.count(ratio) % 2
+    both = sorted(set(skip_set.attention) & set(skip_set.mlp))
+    gaps = [b - a for a, b in pairwise(both)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
