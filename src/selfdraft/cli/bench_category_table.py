@@ -2,18 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
+from selfdraft.cli.bench_table import BASELINES
 from selfdraft.cli.terminal import stderr_console
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_BASELINES = ("transformers", "off")
-
 
 def print_categories(summary: dict[str, Any], method: str = "auto") -> None:
     """Speedups of `method` over the baselines by category; nothing if it was not measured."""
     cells = [c for c in summary["cells"] if c["method"] == method]
-    baselines = [b for b in _BASELINES if any(b in c["speedups"] for c in cells) and b != method]
+    baselines = [b for b in BASELINES if any(b in c["speedups"] for c in cells) and b != method]
     if not baselines:
         return
     console = stderr_console()
@@ -37,16 +36,20 @@ def _table(method: str, rows: list[tuple[str, dict[str, Any]]], baselines: list[
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(method, no_wrap=True)
-    headings = ["prompts", "tok/s", *(f"/ {b}" for b in baselines), f"slowest / {baselines[-1]}"]
+    headings = [
+        "prompts",
+        *(f"/ {b}" for b in baselines),
+        f"least / {baselines[-1]}",
+        "in prompt",
+    ]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for title, cell in rows:
         table.add_row(
             title,
             str(cell["num_prompts"]),
-            f"{cell['total_tokens_per_second']:.1f}",
             *(_value(cell["speedups"][b]["total"]) for b in baselines),
-            _slowest(cell["slowest_prompts"][baselines[-1]]),
+            *_slowest(cell["slowest_prompts"][baselines[-1]]),
         )
     return table
 
@@ -55,5 +58,5 @@ def _value(ratio: dict[str, Any] | None) -> str:
     return "-" if ratio is None else f"{ratio['value']:.2f}"
 
 
-def _slowest(prompt: dict[str, Any] | None) -> str:
-    return "-" if prompt is None else f"{prompt['value']:.2f} (prompt {prompt['prompt_index']})"
+def _slowest(prompt: dict[str, Any] | None) -> tuple[str, str]:
+    return ("-", "-") if prompt is None else (_value(prompt), str(prompt["prompt_index"]))
