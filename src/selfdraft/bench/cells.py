@@ -6,7 +6,7 @@ from typing import Any
 
 from selfdraft.bench.identity import REFERENCES
 from selfdraft.bench.measurement import Measurement, PromptKey
-from selfdraft.bench.speedup import Work, speedup
+from selfdraft.bench.speedup import SlowestPrompt, Speedup, Work, slowest_prompt, speedup
 
 # What the engine counts apart; the rest of the total is `other`. A part that an engine does not
 # have counts as zero.
@@ -58,19 +58,24 @@ def _cell(name: str, by_method: dict[str, list[Measurement]]) -> dict[str, Any]:
         "total_tokens_per_second": total.tokens_per_second,
         "decode_tokens_per_second": None if decode is None else decode.tokens_per_second,
         "speedups": {},
+        "slowest_prompts": {},
         "peak_bytes": max((m.peak_bytes for m in own if m.peak_bytes is not None), default=None),
         "extra_bytes": max((m.extra_bytes for m in own if m.extra_bytes is not None), default=None),
     }
     for baseline in REFERENCES:
         if by_method.get(baseline):
             theirs = by_method[baseline]
-            ratios = (
-                speedup(total, Work.total(theirs)),
-                speedup(decode, Work.decode(theirs)),
-            )
-            named = zip(("total", "decode"), ratios, strict=True)
-            cell["speedups"][baseline] = {k: asdict(v) if v else None for k, v in named}
+            cell["speedups"][baseline] = {
+                "total": _plain(speedup(total, Work.total(theirs))),
+                "decode": _plain(speedup(decode, Work.decode(theirs))),
+            }
+            slowest = slowest_prompt(total, Work.total(theirs))
+            cell["slowest_prompts"][baseline] = _plain(slowest)
     return cell | _acceptance(own) | {"time_shares": _time_shares(own)}
+
+
+def _plain(found: Speedup | SlowestPrompt | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)
 
 
 def _acceptance(own: Sequence[Measurement]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from selfdraft.decoding.stopwatch import now
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
-from selfdraft.errors import ConfigError
+from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.skip_set import SkipSet
 
@@ -139,12 +139,12 @@ def engine_method(name: str, engine: Engine) -> EngineMethod:
     """The method `name` on this engine.
 
     Raises:
-        ConfigError: neither we nor the engine know the name.
+        ConfigError: neither we nor the engine know the name, or the model cannot have the draft.
     """
     method = EngineMethod(name, engine, parse_draft(name))
     try:
         engine.drafter(method.draft)
-    except ConfigError as error:
+    except (ConfigError, UnsupportedModelError) as error:
         raise ConfigError(
             f"method {name!r} cannot be used ({error}); the others are transformers, "
             "transformers-lookup, transformers-assisted, transformers-early-exit, auto-no-copy, "

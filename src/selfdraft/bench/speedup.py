@@ -22,6 +22,8 @@ _SEED = 0
 class Work:
     """Tokens and seconds of one method, one entry per prompt; repeats are added up."""
 
+    prompts: tuple[tuple[str, int], ...]
+    """Task and index of each prompt."""
     num_tokens: NDArray[np.float64]
     seconds: NDArray[np.float64]
 
@@ -57,8 +59,9 @@ class Work:
             entry[0] += tokens
             entry[1] += seconds
         # In one order for all methods, so that entry i is the same prompt everywhere.
-        table = np.array([sums[key] for key in sorted(sums)], dtype=np.float64).reshape(-1, 2)
-        return cls(table[:, 0], table[:, 1])
+        prompts = tuple(sorted(sums))
+        table = np.array([sums[key] for key in prompts], dtype=np.float64).reshape(-1, 2)
+        return cls(prompts, table[:, 0], table[:, 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def speedup(method: Work | None, baseline: Work | None) -> Speedup | None:
     """
     if method is None or baseline is None:
         return None
-    assert len(method.seconds) == len(baseline.seconds), "both have the same prompts"
+    assert method.prompts == baseline.prompts, "both have the same prompts"
     if not method.tokens_per_second or not baseline.tokens_per_second:
         return None
     value = method.tokens_per_second / baseline.tokens_per_second
@@ -90,6 +93,26 @@ def speedup(method: Work | None, baseline: Work | None) -> Speedup | None:
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return Speedup(value, float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class SlowestPrompt:
+    """The prompt on which a method gains least, or loses most."""
+
+    task: str
+    prompt_index: int
+    value: float
+    """Tokens per second over those of the baseline, on this prompt alone."""
+
+
+def slowest_prompt(method: Work, baseline: Work) -> SlowestPrompt | None:
+    """Where `method` is slowest in comparison with `baseline`; None without any prompt."""
+    assert method.prompts == baseline.prompts, "both have the same prompts"
+    if not method.tokens_per_second or not baseline.tokens_per_second:
+        return None
+    ratios = method.num_tokens / method.seconds / (baseline.num_tokens / baseline.seconds)
+    place = int(ratios.argmin())
+    return SlowestPrompt(*method.prompts[place], float(ratios[place]))
 
 
 def _rates(work: Work, draws: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from selfdraft.cli.bench_report import report
 from selfdraft.cli.bench_run import run
 from selfdraft.cli.bench_search import search
 from selfdraft.cli.bench_simulate import simulate
+from selfdraft.cli.bench_speed import speed
 from selfdraft.cli.bench_stream import stream
 from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.options import ModelOptions
@@ -137,5 +138,5 @@ def _report(results: Sequence["ChainOverhead"], conditions: dict[str, object]) -
     console.print(table)
 
 
-for command in (run, report, simulate, overhead, search, stream):
+for command in (run, speed, report, simulate, overhead, search, stream):
     add_command(bench, command)

@@ -7,7 +7,7 @@ from selfdraft.cli.terminal import stderr_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-_BASELINES = ("transformers", "off")
+BASELINES = ("transformers", "off")
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -37,7 +37,7 @@ def _table(title: str, cells: list[dict[str, Any]]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    baselines = [b for b in _BASELINES if any(b in c["speedups"] for c in cells)]
+    baselines = [b for b in BASELINES if any(b in c["speedups"] for c in cells)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(title, no_wrap=True)
     headings = ("tok/s", "decode", *(f"/ {b}" for b in baselines), "M", "acc.")

@@ -13,6 +13,7 @@ from conftest import Run
 from selfdraft import Engine
 from selfdraft.bench.methods import EngineMethod, Output, Request
 from selfdraft.cli import bench_run
+from selfdraft.cli.bench_speed import SpeedOptions
 
 FAKE_PEER = Path(__file__).parents[2] / "unit" / "bench" / "fake_peer.py"
 METHODS = "transformers,transformers-lookup=3,off,swift"
@@ -167,6 +168,51 @@ def test_sampling_is_compared_with_vanilla(run: Run, tiny: Path, tmp_path: Path)
     """Guards against seeds that differ between methods."""
     result = bench(run, tiny, tmp_path / "out", "--temperature", 0.8, methods="off,swift")
     assert summary_of(result.stdout)["methods"]["swift"]["is_lossless"] is True
+
+
+@pytest.mark.slow
+def test_every_lever_is_a_method(run: Run, tiny: Path, tmp_path: Path) -> None:
+    """Guards the names of the ablation, and that none of them changes a token."""
+    names = "off,unpacked,auto,auto-no-copy,suffix,recycling,bits=8,bits=4"
+    result = bench(run, tiny, tmp_path / "out", "--dtype", "bfloat16", methods=names)
+    assert result.exit_code == 0, result.stderr
+    found = summary_of(result.stdout)["methods"]
+    assert list(found) == names.split(",")
+    assert all(found[name]["is_lossless"] for name in found if name != "off")
+    assert [found[f"bits={bits}"]["weight_bits"] for bits in (8, 4)] == [8, 4]
+
+
+@pytest.mark.slow
+def test_speed_is_the_whole_comparison(
+    run: Run, tiny: Path, tmp_path: Path, float32: tuple[str, ...]
+) -> None:
+    """Guards the one command behind the headline: its methods, its tables, its exit code."""
+    amounts = ("--limit", 3, "--max-new-tokens", 8, "--assistant", tiny)
+    result = run("bench", "speed", tiny, *float32, *amounts, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    summary = summary_of(result.stdout)
+    assert list(summary["methods"]) == [
+        "transformers", "transformers-lookup", "transformers-assisted",
+        "unpacked", "off", "auto", "auto-no-copy", "suffix", "bits=4",
+    ]  # fmt: skip
+    (total,) = [c for c in summary["cells"] if c["task"] is None and c["method"] == "auto"]
+    slowest = [
+        c["slowest_prompts"]["off"]
+        for c in summary["cells"]
+        if c["category"] is not None and c["method"] == "auto"
+    ]
+    assert min(slowest, key=lambda s: s["value"]) == total["slowest_prompts"]["off"]
+    table = result.stderr[result.stderr.index("least / off") :]
+    assert "story" in table
+    assert f" {total['slowest_prompts']['off']['value']:.2f} " in table
+
+
+def test_speed_without_an_assistant_leaves_it_out() -> None:
+    """Guards against a default that cannot run, and against one that overrides a choice."""
+    assert "transformers-assisted" not in SpeedOptions().methods
+    assert "transformers-assisted" in SpeedOptions(assistant="small").methods
+    assert SpeedOptions(assistant="small", methods=["off"]).methods == ["off"]
+    assert SpeedOptions().limit == 24
 
 
 def test_a_peer_is_measured_beside_the_rest(

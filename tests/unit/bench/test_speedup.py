@@ -3,7 +3,7 @@
 import pytest
 from bench_doubles import measurement
 
-from selfdraft.bench.speedup import Work, speedup
+from selfdraft.bench.speedup import SlowestPrompt, Work, slowest_prompt, speedup
 
 
 def work(*pairs: tuple[int, float]) -> Work:
@@ -44,6 +44,21 @@ def test_one_prompt_has_no_interval() -> None:
     found = speedup(work((10, 1.0)), work((10, 2.0)))
     assert found is not None
     assert (found.value, found.low, found.high) == (2.0, None, None)
+
+
+def test_the_slowest_prompt_is_that_of_the_least_ratio() -> None:
+    """Guards against the prompt with the fewest tokens per second, which may have gained most."""
+    fast, slow = work((10, 1.0), (10, 5.0), (10, 2.0)), work((10, 2.0), (10, 20.0), (10, 1.8))
+    assert slowest_prompt(fast, slow) == SlowestPrompt("t", 2, pytest.approx(0.9))
+    assert slowest_prompt(work(), work()) is None
+
+
+def test_what_was_not_measured_has_no_speedup() -> None:
+    """Guards against a peer without a decode time that decodes in no time at all."""
+    known, unknown = measurement(), measurement(prompt_index=1, decode_seconds=None)
+    assert Work.decode([known, unknown]) is None
+    assert speedup(None, Work.total([known])) is None
+    assert speedup(Work.total([known]), None) is None
 
 
 def test_repeats_are_one_prompt() -> None:
