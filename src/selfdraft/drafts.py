@@ -18,7 +18,7 @@ from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
-from selfdraft.model.placement import available_memory
+from selfdraft.model.placement import available_memory, dtype_name
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.target import Target
 from selfdraft.search.online_search import OnlineSearch
@@ -141,22 +141,34 @@ class Drafts:
             )
 
     def _fewest_bits(self) -> WeightBits:
-        """4 where a copy of the weights pays, can be had and has room: it is made now.
+        """4 where a copy of the weights pays, can be had and has room: it is made now."""
+        return 4 if self.why_no_copy() is None else 16
+
+    def why_no_copy(self) -> str | None:
+        """Why `auto` drafts without a copy of the weights in 4 bits; None if it has one.
 
         In float32 a check of a few rows costs a CPU so much more than a pass of one that no draft
         is worth a copy.
         """
-        if not self._may_copy or self._target.dtype not in (torch.bfloat16, torch.float16):
-            return 16
+        if not self._may_copy:
+            return "it was told to make none"
+        if self._target.dtype not in (torch.bfloat16, torch.float16):
+            return f"in {dtype_name(self._target.dtype)} no draft would be worth it"
+        problem = self._target.copy_problem
+        if problem is not None:
+            return problem
         available = available_memory()
         needed = self._target.predict_copy_bytes(4)
         if available is not None and needed > _MEMORY_SHARE * available:
-            return 16
+            return (
+                f"it would take {needed:,} bytes, more than {_MEMORY_SHARE:.0%} of the "
+                f"{available:,} that are available"
+            )
         try:
             self._target.draft_view(DraftPlan(weight_bits=4))
-        except (UnsupportedModelError, ConfigError):
-            return 16
-        return 4
+        except (UnsupportedModelError, ConfigError) as error:
+            return str(error)
+        return None
 
     def plan(self, draft: Draft) -> DraftPlan | None:
         """What is drafted with at the moment; None is plain decoding."""

@@ -4,10 +4,8 @@ The same search as while decoding, with several windows of text at once, no budg
 are measured beforehand.
 """
 
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
@@ -15,13 +13,12 @@ from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import NewToken
-from selfdraft.decoding.stopwatch import now
 from selfdraft.engine import Engine
 from selfdraft.errors import PromptError
 from selfdraft.model.draft_plan import DraftPlan
-from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.view import ModelView
+from selfdraft.pass_costs import rising, seconds_of_rows, time_passes
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import SkipSearch
@@ -47,12 +44,7 @@ class PassCosts:
 
     def verify_seconds(self, num_rows: int) -> float:
         """A verification of `num_rows` nodes, on the line between measured numbers of rows."""
-        counts = sorted(self.verify)
-        for low, high in pairwise(counts):
-            if num_rows <= high:
-                share = (num_rows - low) / (high - low)
-                return self.verify[low] + share * (self.verify[high] - self.verify[low])
-        return self.verify[counts[-1]]
+        return seconds_of_rows(self.verify, num_rows)
 
     def draft_seconds(self, skip_set: SkipSet) -> float:
         """A draft step without the sublayers of `skip_set`."""
@@ -96,7 +88,7 @@ def record_windows(
 
 @torch.inference_mode()
 def measure_costs(engine: Engine, window: Window) -> PassCosts:
-    """Time passes behind the text of `window`; they alternate, and medians are kept."""
+    """Time passes behind the text of `window`."""
     target = engine.target
     alone = target.layers.eligible_alone or target.layers.eligible
     whole = not target.layers.eligible_alone
@@ -105,21 +97,18 @@ def measure_costs(engine: Engine, window: Window) -> PassCosts:
         "no attention": target.draft_view(DraftPlan(SkipSet(alone, alone if whole else ()))),
         "no mlp": target.draft_view(DraftPlan(SkipSet(alone if whole else (), alone))),
     }
-    drafts: dict[str, list[float]] = {name: [] for name in views}
-    checks: dict[int, list[float]] = {count: [] for count in _CHECKED_ROWS}
+    passes: dict[str | int, tuple[ModelView, int]] = {
+        **{name: (view, 1) for name, view in views.items()},
+        **{count: (target, count) for count in _CHECKED_ROWS},
+    }
     first_row = window.end - 1
     token_ids = [window.token_ids[-1]] * max(_CHECKED_ROWS)
     with window.cache.rewound(first_row):
-        for _ in range(_NUM_REPEATS):
-            for name, view in views.items():
-                drafts[name].append(_seconds(view, window.cache, token_ids[:1]))
-            for count in _CHECKED_ROWS:
-                checks[count].append(_seconds(target, window.cache, token_ids[:count]))
-    medians = {name: statistics.median(values) for name, values in drafts.items()}
+        medians = time_passes(passes, window.cache, token_ids, num_repeats=_NUM_REPEATS)
     num_alone = max(1, len(alone))
     share = 0.5 if whole else 1.0
     return PassCosts(
-        verify=_rising({count: statistics.median(values) for count, values in checks.items()}),
+        verify=rising({count: medians[count] for count in _CHECKED_ROWS}),
         full_step=medians["full"],
         attention=share * max(0.0, medians["full"] - medians["no attention"]) / num_alone,
         mlp=share * max(0.0, medians["full"] - medians["no mlp"]) / num_alone,
@@ -208,19 +197,3 @@ class Tuning:
 class _Discard:
     def push(self, token: NewToken) -> bool:
         return False
-
-
-def _seconds(view: ModelView, cache: KVCache, token_ids: Sequence[int]) -> float:
-    paths = tuple(tuple(range(row + 1)) for row in range(len(token_ids)))
-    start = now(view.device)
-    view.forward(cache, token_ids, paths)
-    return now(view.device) - start
-
-
-def _rising(seconds: dict[int, float]) -> dict[int, float]:
-    """More rows never cost less: what says so is noise."""
-    most = 0.0
-    for count in sorted(seconds):
-        most = max(most, seconds[count])
-        seconds[count] = most
-    return seconds

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from selfdraft.bench.model_shape import ModelShape
-from selfdraft.bench.pass_costs import TARGET, PassCost, measure_passes
 from selfdraft.bench.roofline import Device, PassKind, pass_seconds
 from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.pass_costs import TARGET, PassCost, measure_passes
 
 _CONTEXTS = (128, 512)
 _SKIP_RATIOS = (0.2, 0.45)

@@ -140,7 +140,7 @@ def _pass_costs(methods: "list[Method]", engine: "Engine") -> list[dict[str, Any
     from dataclasses import asdict
 
     from selfdraft.bench.methods import EngineMethod, plan_of
-    from selfdraft.bench.pass_costs import measure_passes
+    from selfdraft.pass_costs import measure_passes
 
     drafts = {
         method.name: engine.target.draft_view(plan)

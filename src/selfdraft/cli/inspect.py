@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfdraft.cli.cost_words import cost_lines
 from selfdraft.cli.layer_map import layer_map
 from selfdraft.cli.options import ModelOptions
-from selfdraft.cli.terminal import write_json
+from selfdraft.cli.terminal import spinner, write_json
 from selfdraft.model.skip_set import SkipSet
 
 if TYPE_CHECKING:
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 def inspect(
     model: ModelOptions,
+    costs: Annotated[
+        bool,
+        typer.Option(
+            "--costs",
+            help="Measure what passes cost here, and say what auto does and why; takes a while.",
+            rich_help_panel="Measurement",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write a JSON document.", rich_help_panel="Output")
     ] = False,
@@ -29,16 +38,24 @@ def inspect(
     For example:
 
       selfdraft inspect smollm2-135m
+      selfdraft inspect smollm2-135m --costs
     """
-    with model.engine("off") as engine:
+    measured = None
+    with model.engine("auto" if costs else "off") as engine:
         from selfdraft.cli.model_report import report_on
 
         report = report_on(engine, model.model)
         layers = engine.target.layers
+        if costs:
+            from selfdraft.cli.cost_report import measure_report
+
+            with spinner("timing passes", hidden=model.verbose):
+                measured = measure_report(engine)
     if as_json:
-        write_json(report.as_dict())
+        write_json(report.as_dict() | ({"costs": measured.as_dict()} if measured else {}))
         return
-    for line in (*_lines(report), "", *_drafts(report, layers)):
+    rest = _drafts(report, layers) if measured is None else cost_lines(measured)
+    for line in (*_lines(report), "", *rest):
         print(line)
 
 
@@ -62,6 +79,7 @@ def _lines(report: "ModelReport") -> Iterator[str]:
         "vocabulary": f"{report.vocab_size:,} tokens, embeddings and head {tied}",
         "context": f"{context}, {_bytes(report.kv_bytes_per_token)} of KV cache per token",
         "4-bit copy": _copy(report),
+        "copies on disk": _kept(report),
     }
     for label, value in rows.items():
         yield f"{label:<14} {value}"
@@ -72,6 +90,17 @@ def _copy(report: "ModelReport") -> str:
         return "cannot be had"
     share = report.rounded_copy_bytes / report.weight_bytes.total
     return f"{_bytes(report.rounded_copy_bytes)} ({share:.0%} of the weights), to draft with"
+
+
+def _kept(report: "ModelReport") -> str:
+    kept = report.kept_copies
+    if not kept.limit_bytes:
+        return "switched off (SELFDRAFT_COPY_CACHE)"
+    own = f"this model's {_bytes(kept.own_bytes)}" if kept.own_bytes else "none of this model"
+    return (
+        f"{own}; all {_bytes(kept.total_bytes)} of at most {_bytes(kept.limit_bytes)}\n"
+        f"{'':<14} in {kept.folder}"
+    )
 
 
 def _drafts(report: "ModelReport", layers: "DecoderLayers") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from selfdraft.model.copy_cache import copies_bytes, copies_folder, copies_limit
 from selfdraft.model.kv_cache import KEY_BLOCK
 from selfdraft.model.quantisation import num_bytes, weights_of
 from selfdraft.search.store import DraftStore, StoredDraft
@@ -30,6 +31,19 @@ class WeightBytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCopies:
+    """Copies of weights in few bits that are on disk, so that no load makes them anew."""
+
+    folder: str
+    own_bytes: int
+    """Of this model's copy in 4 bits; 0: it is not kept."""
+    total_bytes: int
+    """Of all models' copies."""
+    limit_bytes: int
+    """Most that they may have (SELFDRAFT_COPY_CACHE); 0: none are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReport:
     """A model as `selfdraft inspect` shows it."""
 
@@ -50,6 +64,7 @@ class ModelReport:
     """For every other layer, why not."""
     rounded_copy_bytes: int
     """Of the copy of the weights in 4 bits that `auto` drafts with; 0: there can be none."""
+    kept_copies: KeptCopies
     remembered: tuple[StoredDraft, ...]
     """Drafts that a search found, the best first: `auto` begins with the first."""
 
@@ -78,7 +93,18 @@ def report_on(engine: "Engine", name: str) -> ModelReport:
         eligible_layers=target.layers.eligible,
         reasons=target.layers.reasons,
         rounded_copy_bytes=target.predict_copy_bytes(4),
+        kept_copies=_kept_copies(engine),
         remembered=DraftStore(target.fingerprint.weights).fitting(target.layers)[0],
+    )
+
+
+def _kept_copies(engine: "Engine") -> KeptCopies:
+    file = engine.target.copy_cache.file(4)
+    return KeptCopies(
+        folder=str(copies_folder()),
+        own_bytes=file.stat().st_size if file.is_file() else 0,
+        total_bytes=copies_bytes(),
+        limit_bytes=copies_limit(),
     )
 
 

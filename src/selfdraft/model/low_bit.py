@@ -58,7 +58,7 @@ class LowBitCopies:
 
     def predict_bytes(self, bits: WeightBits) -> int:
         """Bytes that the copy with `bits` has or will have; 0 if the model can have none."""
-        if bits == 16 or self._problem() is not None:
+        if bits == 16 or self.problem() is not None:
             return 0
         return sum(form.num_bytes for form in self._forms(bits).values())
 
@@ -127,7 +127,8 @@ class LowBitCopies:
             for part, tensor in _plain(rounded).named_buffers()
         }
 
-    def _problem(self) -> str | None:
+    def problem(self) -> str | None:
+        """Why the model can have no copy; None if it can."""
         device = running_device(self._model)
         if device.type != "cpu":
             return f"it is on {device.type}, and torch's kernels for such weights are for the CPU"
@@ -138,7 +139,7 @@ class LowBitCopies:
         return None
 
     def _require_possible(self, bits: WeightBits) -> None:
-        problem = self._problem()
+        problem = self.problem()
         if problem is not None:
             raise UnsupportedModelError(
                 f"{type(self._model).__name__} can have no draft with weight_bits={bits}, because "

@@ -150,6 +150,11 @@ class Target(ModelView):
         return self._low_bit.predict_bytes(bits)
 
     @property
+    def copy_problem(self) -> str | None:
+        """Why this model can have no copy of its weights in fewer bits; None if it can."""
+        return self._low_bit.problem()
+
+    @property
     def copy_bytes(self) -> dict[WeightBits, int]:
         """Bytes of each copy of the weights that has been made, by its bits."""
         return self._low_bit.num_bytes

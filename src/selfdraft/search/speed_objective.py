@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _LONGEST_CHAIN = 16
+_HALVINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,25 @@ def predict(
         if num_tokens * vanilla / seconds > best.speedup:
             best = Prediction(num_tokens * vanilla / seconds, num_steps)
     return best
+
+
+def break_even(draft_seconds: float, verify_seconds: Callable[[int], float]) -> float | None:
+    """The acceptance from which on a draft is faster than plain decoding; None if it never is."""
+    if predict(1.0, draft_seconds, verify_seconds).speedup <= 1:
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if predict(middle, draft_seconds, verify_seconds).speedup > 1:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def ceiling(acceptance: float, relative_cost: float) -> float:
+    """The speedup of a draft that always stops just before its first error (DESIGN section 9).
+
+    `relative_cost` is that of a draft step over a plain step; a check costs as much as that.
+    """
+    return 1 / (1 - acceptance * (1 - min(1.0, relative_cost)))
