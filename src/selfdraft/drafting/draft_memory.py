@@ -2,13 +2,26 @@
 
 from selfdraft.drafting.calibration import Calibration
 from selfdraft.drafting.cost_model import CostModel
+from selfdraft.drafting.prices import Rate
 from selfdraft.drafting.recycling import SuccessorTable
+
+_RECENT_PLACES = 64
 
 
 class DraftMemory:
-    """Costs of passes, how often drafts are right, and recycled successors; safe to share."""
+    """What passes cost and time is worth, how often drafts are right, recycled successors.
+
+    Safe to share between requests.
+    """
 
     def __init__(self, costs: CostModel | None = None) -> None:
         self.costs = costs or CostModel()
+        self.rate = Rate()
         self.calibration = Calibration()
         self.successors = SuccessorTable()
+        self._free_worth = 0.0
+
+    def usual_free_worth(self, here: float) -> float:
+        """What the text suggests at a place is usually worth, in tokens; `here` is the latest."""
+        self._free_worth += (here - self._free_worth) / _RECENT_PLACES
+        return self._free_worth

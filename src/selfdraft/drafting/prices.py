@@ -6,6 +6,7 @@ To maximise tokens per second over a whole text, every round should maximise its
 """
 
 from dataclasses import dataclass
+from threading import Lock
 
 from selfdraft.drafting.cost_model import CostModel
 
@@ -46,7 +47,8 @@ class Prices:
 class Rate:
     """Tokens per second of the recent rounds, by predicted costs; at least those without a draft.
 
-    Predicted, not measured, so that one slow round does not change what is drafted.
+    Predicted, not measured, so that one slow round does not change what is drafted. All requests
+    share it: one that started from plain decoding would take its time for cheap, and draft too far.
     """
 
     _MEMORY = 0.97
@@ -55,12 +57,15 @@ class Rate:
     def __init__(self) -> None:
         self._tokens = self._FIRST_ROUNDS
         self._plain_passes = self._FIRST_ROUNDS
+        self._lock = Lock()
 
     def count(self, num_tokens: int, plain_passes: float) -> None:
         """A round wrote `num_tokens` in the time of so many plain passes."""
-        self._tokens = self._MEMORY * self._tokens + num_tokens
-        self._plain_passes = self._MEMORY * self._plain_passes + plain_passes
+        with self._lock:
+            self._tokens = self._MEMORY * self._tokens + num_tokens
+            self._plain_passes = self._MEMORY * self._plain_passes + plain_passes
 
     def tokens_per_plain_pass(self) -> float:
         """The speed-up over plain decoding, and at least 1."""
-        return max(1.0, self._tokens / self._plain_passes)
+        with self._lock:
+            return max(1.0, self._tokens / self._plain_passes)

@@ -17,7 +17,7 @@ from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
 from selfdraft.drafting.free_drafts import FreeDrafts, Place
-from selfdraft.drafting.prices import Prices, Rate
+from selfdraft.drafting.prices import Prices
 from selfdraft.drafting.tree_growth import Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
@@ -66,7 +66,6 @@ class Router:
             copies_text=copies_text,
             table=memory.successors if recycles else None,
         )
-        self._rate = Rate()
         self._draft: SelfDraft | None = None
         self._hope = _HOPE
         self._rounds_undrafted = 0
@@ -125,7 +124,7 @@ class Router:
         costs.observe_verify(num_rows, context, outcome.verify_seconds)
         plain = costs.verify_seconds(1, context)
         seconds = proposal.draft_seconds + costs.verify_seconds(num_rows, context)
-        self._rate.count(len(outcome.accepted), seconds / plain)
+        self._memory.rate.count(len(outcome.accepted), seconds / plain)
         self._judge_steps(proposal, outcome)
         # Before the successors are learned, which would know the tokens that they are judged by.
         self._free.read(state.token_ids, learn_from=state.stats.num_prompt_tokens)
@@ -134,7 +133,7 @@ class Router:
 
     def _prices(self, context: int) -> Prices:
         costs = self._memory.costs
-        rate = self._rate.tokens_per_plain_pass() / costs.verify_seconds(1, context)
+        rate = self._memory.rate.tokens_per_plain_pass() / costs.verify_seconds(1, context)
         return Prices.at(
             costs,
             rate=rate,
@@ -158,7 +157,7 @@ class Router:
         *,
         is_probe: bool = False,
     ) -> tuple[DraftStep, ...]:
-        """Draft until a step should yield less than it costs, or than a copy of the text."""
+        """Draft until further steps should yield less than they cost and put off."""
         verified_length = state.cache.length
         place, probability = self._free.end, 1.0
         known: object = "root"
@@ -168,10 +167,11 @@ class Router:
         try:
             while len(steps) < max_depth:
                 expected = calibration.of(draft.expectation(-1, known, self._hope))
-                left = max_depth - len(steps)
-                worth = chain_worth(probability, expected, prices, len(steps) + 1, left)
-                copy_worth = self._copy_worth(place, probability, prices, len(steps) + 1, left)
-                if worth <= max(0.0, copy_worth) and not is_probe:
+                left, num_rows = max_depth - len(steps), len(steps) + 1
+                free_worth = self._free_worth(place, probability, prices, num_rows, left)
+                usual = probability * self._memory.usual_free_worth(free_worth / probability)
+                worth = chain_worth(probability, expected, prices, num_rows, left, usual)
+                if worth <= free_worth and not is_probe:
                     break
                 beliefs, seconds = draft.step(state, tail)
                 self._memory.costs.observe_draft(draft.plan, len(state.token_ids), seconds)
@@ -190,7 +190,7 @@ class Router:
             state.cache.rewind(verified_length)
         return tuple(steps)
 
-    def _copy_worth(
+    def _free_worth(
         self, place: Place, probability: float, prices: Prices, num_rows: int, max_depth: int
     ) -> float:
         """What the likeliest free drafts in a row yield beyond the price of their rows."""
@@ -238,21 +238,28 @@ class Router:
 
 
 def chain_worth(
-    probability: float, expected: float, prices: Prices, num_rows: int, max_steps: int
+    probability: float,
+    expected: float,
+    prices: Prices,
+    num_rows: int,
+    max_steps: int,
+    free_worth: float = 0.0,
 ) -> float:
-    """What the best number of further draft steps yields beyond its price.
+    """What the best number of further draft steps yields beyond its price, with what follows.
 
     The tip of the chain is right with `probability`, each drafted token with `expected` if the one
-    before it is; the tree has `num_rows` rows so far. Negative if no step pays.
+    before it is; the tree has `num_rows` rows so far. What the text suggests at the tip is worth
+    `free_worth`, and after a step it is worth as much again if the step is right. So a step pays if
+    it is worth more than `free_worth` alone. Minus infinity if no step is possible.
     """
-    worth = 0.0
+    worth, share = 0.0, 1.0
     best = float("-inf")
     for step in range(max_steps):
-        probability *= expected
-        gain = probability - prices.draft_step - prices.row(num_rows + step)
+        share *= expected
+        gain = probability * share - prices.draft_step - prices.row(num_rows + step)
         worth += gain
-        best = max(best, worth)
-        if probability <= prices.draft_step:
+        best = max(best, worth + share * free_worth)
+        if probability * share <= prices.draft_step:
             break
     return best
 

@@ -156,6 +156,19 @@ def test_a_step_is_taken_as_long_as_it_yields_more_than_it_costs() -> None:
     two_steps = chain_worth(1.0, 0.9, prices(0.1, 0.3), num_rows=1, max_steps=2)
     assert two_steps == pytest.approx((0.9 - 0.4) + (0.81 - 0.4))
     assert chain_worth(0.3, 0.9, prices(0.1, 0.3), num_rows=1, max_steps=5) < 0
+    before_a_copy = chain_worth(1.0, 0.5, prices(0.1, 0.3), 1, 1, free_worth=2.0)
+    assert before_a_copy == pytest.approx(0.5 - 0.3 - 0.1 + 0.5 * 2.0)
+
+
+def test_time_is_worth_in_a_new_request_what_it_was_in_the_last() -> None:
+    """Guards against requests that start as if nothing were drafted: time seems cheap then, and
+    the first drafts go too far.
+    """
+    memory = DraftMemory(FixedCosts())
+    for _ in range(60):
+        memory.rate.count(3, 1.5)
+    prices_at_start = Router(memory, supports_trees=True)._prices(10)
+    assert prices_at_start.verify[1] == memory.rate.tokens_per_plain_pass() > 1.8
 
 
 def test_rows_are_never_for_nothing() -> None:
