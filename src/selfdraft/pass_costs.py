@@ -107,11 +107,10 @@ def rising(seconds: Mapping[int, float]) -> dict[int, float]:
 
 @torch.inference_mode()
 def measure_read_bandwidth(device: torch.device) -> float | None:
-    """Bytes per second that torch reads of a large tensor on `device`; None without the
-    memory, or where that is unknown.
+    """Bytes per second that torch reads of a large tensor on `device`; None if unknown.
 
-    With as many threads as models run with. The best of a few reads: what disturbs one only ever
-    adds time.
+    With as many threads as models run with; it needs the memory. The best of a few reads: what
+    disturbs one only ever adds time.
     """
     available = _free_memory(device)
     if available is None or available * _READ_MEMORY_SHARE < _READ_BYTES:

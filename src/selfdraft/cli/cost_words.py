@@ -38,7 +38,9 @@ def _ceilings(report: "CostReport") -> Iterator[str]:
         f"{report.bytes_per_second / _GB:.1f} GB/s"
     )
     if report.read_bandwidth is None or report.share_of_bandwidth is None:
-        yield f"{reads}; what this machine can read is unknown, as memory for that is not known to be free."
+        yield (
+            f"{reads}; what this machine can read is unknown, as there is no memory to measure it."
+        )
     else:
         yield (
             f"{reads}: {report.share_of_bandwidth:.0%} of the {report.read_bandwidth / _GB:.1f} "
