@@ -25,14 +25,14 @@ check: $(READY)  ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow"
 
 fix: $(READY)  ## put format and simple lint right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 test-slow: $(READY)  ## the tests on the real default model
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m slow
 
 docs: $(READY)  ## write docs/cli.md from the commands' own help
 	$(BIN)/python -m selfdraft.cli.reference > docs/cli.md

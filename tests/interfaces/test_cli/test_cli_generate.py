@@ -137,7 +137,7 @@ def test_stderr_has_statistics_unless_told_otherwise(run: Run, tiny: Path) -> No
     words = ("prompt tokens", "8 new tokens", "rounds", "mean accepted length M", "drafted")
     words += ("accepted", "acceptance rate", "draft 0.", "verify 0.", "tokens/s")
     assert [word for word in words if word not in table] == []
-    assert "swift: skips 1 attention + 1 MLP sublayers (of 6)" in table
+    assert "swift: skips 2 attention + 1 MLP sublayers (of 6)" in table
     assert "auto: " in run(*few).stderr
     assert run(*few, "--no-stats").stderr == run(*few, "--quiet").stderr == ""
 
