@@ -44,6 +44,33 @@ class Prices:
         return self.verify[num_rows + 1] - self.verify[num_rows]
 
 
+def chain_worth(
+    probability: float,
+    expected: float,
+    prices: Prices,
+    num_rows: int,
+    max_steps: int,
+    free_worth: float = 0.0,
+) -> float:
+    """What the best number of further draft steps yields beyond its price, with what follows.
+
+    The tip of the chain is right with `probability`, each drafted token with `expected` if the one
+    before it is; the tree has `num_rows` rows so far. What the text suggests at the tip is worth
+    `free_worth`, and after a step it is worth as much again if the step is right. So a step pays if
+    it is worth more than `free_worth` alone. Minus infinity if no step is possible.
+    """
+    worth, share = 0.0, 1.0
+    best = float("-inf")
+    for step in range(max_steps):
+        share *= expected
+        gain = probability * share - prices.draft_step - prices.row(num_rows + step)
+        worth += gain
+        best = max(best, worth + share * free_worth)
+        if probability * share <= prices.draft_step:
+            break
+    return best
+
+
 class Rate:
     """Tokens per second of the recent rounds, by predicted costs; at least those without a draft.
 

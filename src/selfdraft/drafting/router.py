@@ -12,13 +12,12 @@ from itertools import pairwise
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.token_tree import TokenTree
-from selfdraft.drafting.calibration import Candidate
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
 from selfdraft.drafting.free_drafts import FreeDrafts, Place
-from selfdraft.drafting.prices import Prices
-from selfdraft.drafting.tree_growth import Node, grow, main_path_first
+from selfdraft.drafting.prices import Prices, chain_worth
+from selfdraft.drafting.tree_growth import Growth, Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
 from selfdraft.shapes import Logits
@@ -96,7 +95,7 @@ class Router:
             if is_probe:
                 steps = self._draft_chain(state, self._draft, prices, 1, is_probe=True)
             self._rounds_undrafted = 0 if steps else self._rounds_undrafted + 1
-        growth = _Growth(self._memory, self._free, steps)
+        growth = Growth(self._memory, self._free, steps)
         nodes = grow(
             Node(state.token_ids[-1], -1, 0, 1.0, self._free.end, 0),
             growth.children,
@@ -235,65 +234,3 @@ class Router:
         path = [before, *(outcome.tree.token_ids[node] for node in outcome.accepted)]
         logits: Logits = outcome.verdict.logits[list(outcome.accepted)]
         self._memory.successors.learn([*pairwise(path)], logits)
-
-
-def chain_worth(
-    probability: float,
-    expected: float,
-    prices: Prices,
-    num_rows: int,
-    max_steps: int,
-    free_worth: float = 0.0,
-) -> float:
-    """What the best number of further draft steps yields beyond its price, with what follows.
-
-    The tip of the chain is right with `probability`, each drafted token with `expected` if the one
-    before it is; the tree has `num_rows` rows so far. What the text suggests at the tip is worth
-    `free_worth`, and after a step it is worth as much again if the step is right. So a step pays if
-    it is worth more than `free_worth` alone. Minus infinity if no step is possible.
-    """
-    worth, share = 0.0, 1.0
-    best = float("-inf")
-    for step in range(max_steps):
-        share *= expected
-        gain = probability * share - prices.draft_step - prices.row(num_rows + step)
-        worth += gain
-        best = max(best, worth + share * free_worth)
-        if probability * share <= prices.draft_step:
-            break
-    return best
-
-
-class _Growth:
-    """What may follow each node of the tree of one round."""
-
-    def __init__(self, memory: DraftMemory, free: FreeDrafts, steps: tuple[DraftStep, ...]) -> None:
-        self._calibration = memory.calibration
-        self._free = free
-        self._steps = steps
-
-    def children(self, node: Node) -> list[tuple[int, float]]:
-        """Where the self-draft was asked, what it said; elsewhere what comes for nothing."""
-        return [(c.token_id, self._calibration.of(c)) for c in self._candidates(node)]
-
-    def join(self, parent: Node, parent_index: int, token_id: int, probability: float) -> Node:
-        """The node of `token_id` under `parent`."""
-        index = parent.chain_index
-        is_drafted = (
-            index is not None
-            and index < len(self._steps)
-            and self._steps[index].candidates[0].token_id == token_id
-        )
-        return Node(
-            token_id,
-            parent_index,
-            parent.depth + 1,
-            probability,
-            self._free.after(parent.place, token_id),
-            index + 1 if index is not None and is_drafted else None,
-        )
-
-    def _candidates(self, node: Node) -> tuple[Candidate, ...] | list[Candidate]:
-        if node.chain_index is not None and node.chain_index < len(self._steps):
-            return self._steps[node.chain_index].candidates
-        return self._free.candidates(node.place)

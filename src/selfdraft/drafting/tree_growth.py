@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from selfdraft.decoding.token_tree import TokenTree
-from selfdraft.drafting.free_drafts import Place
+from selfdraft.drafting.calibration import Candidate
+from selfdraft.drafting.draft_memory import DraftMemory
+from selfdraft.drafting.draft_steps import DraftStep
+from selfdraft.drafting.free_drafts import FreeDrafts, Place
 from selfdraft.drafting.prices import Prices
 
 # Nodes that are tried past the best size so far: passes get dearer in steps, not row by row.
@@ -94,3 +97,38 @@ def main_path_first(nodes: list[Node]) -> tuple[TokenTree, list[Node]]:
         parents=tuple(position[nodes[index].parent] for index in ordering),
     )
     return tree, [nodes[index] for index in ordering]
+
+
+class Growth:
+    """What may follow each node of the tree of one round."""
+
+    def __init__(self, memory: DraftMemory, free: FreeDrafts, steps: tuple[DraftStep, ...]) -> None:
+        self._calibration = memory.calibration
+        self._free = free
+        self._steps = steps
+
+    def children(self, node: Node) -> list[tuple[int, float]]:
+        """Where the self-draft was asked, what it said; elsewhere what comes for nothing."""
+        return [(c.token_id, self._calibration.of(c)) for c in self._candidates(node)]
+
+    def join(self, parent: Node, parent_index: int, token_id: int, probability: float) -> Node:
+        """The node of `token_id` under `parent`."""
+        index = parent.chain_index
+        is_drafted = (
+            index is not None
+            and index < len(self._steps)
+            and self._steps[index].candidates[0].token_id == token_id
+        )
+        return Node(
+            token_id,
+            parent_index,
+            parent.depth + 1,
+            probability,
+            self._free.after(parent.place, token_id),
+            index + 1 if index is not None and is_drafted else None,
+        )
+
+    def _candidates(self, node: Node) -> tuple[Candidate, ...] | list[Candidate]:
+        if node.chain_index is not None and node.chain_index < len(self._steps):
+            return self._steps[node.chain_index].candidates
+        return self._free.candidates(node.place)

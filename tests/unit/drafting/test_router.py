@@ -12,8 +12,8 @@ from selfdraft.decoding.loop import Round, speculate
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_memory import DraftMemory
-from selfdraft.drafting.prices import Prices
-from selfdraft.drafting.router import Router, chain_worth
+from selfdraft.drafting.prices import Prices, chain_worth
+from selfdraft.drafting.router import Router
 from selfdraft.model.draft_plan import DraftPlan
 
 PLANTED = SkipSet((1, 3, 4), (1, 2, 3))
