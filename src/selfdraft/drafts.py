@@ -152,6 +152,8 @@ class Drafts:
         """
         if not self._may_copy:
             return "it was told to make none"
+        if 4 in self._target.copy_bytes:  # what memory is left says nothing any more
+            return None
         if self._target.dtype not in (torch.bfloat16, torch.float16):
             return f"in {dtype_name(self._target.dtype)} no draft would be worth it"
         problem = self._target.copy_problem

@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol, TypeVar, cast
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.drafting.draft_config import DraftConfig
-from selfdraft.drafts import Draft
+from selfdraft.drafts import Draft, Drafts
 from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
@@ -141,9 +141,11 @@ def engine_method(name: str, engine: Engine) -> EngineMethod:
     Raises:
         ConfigError: neither we nor the engine know the name, or the model cannot have the draft.
     """
-    method = EngineMethod(name, engine, parse_draft(name))
+    # With drafts of its own: methods that learned together would learn the text from each other.
+    own = engine.with_drafts(Drafts(engine.target))
+    method = EngineMethod(name, own, parse_draft(name))
     try:
-        engine.drafter(method.draft)
+        own.drafter(method.draft)
     except (ConfigError, UnsupportedModelError) as error:
         raise ConfigError(
             f"method {name!r} cannot be used ({error}); the others are transformers, "

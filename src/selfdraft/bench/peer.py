@@ -13,8 +13,10 @@ these lines alone; what it writes to stderr is shown when it fails. It ends with
 """
 
 import json
+import math
 import os
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -132,6 +134,11 @@ class _Process:
             "eos_token_ids": self._eos_token_ids,
         }
         assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        if self._unread or select.select([self._child.stdout], [], [], 0)[0]:
+            raise self.error(
+                "wrote a line that nobody asked for", "let it write one answer for each request"
+            )
         try:
             self._child.stdin.write(json.dumps(question).encode() + b"\n")
             self._child.stdin.flush()
@@ -147,12 +154,17 @@ class _Process:
             self._child.stdin.close()
         try:
             if not self._leaves():
-                self._child.terminate()
+                self._signal(signal.SIGTERM)
                 self._leaves()
         finally:  # also where a second Ctrl-C comes while we wait
-            self._child.kill()
+            self._signal(signal.SIGKILL)
             self._child.wait()
             self._child.stdout.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the peer and to what it started: its session is a group of processes of its own."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, number)
 
     def error(self, what: str, remedy: str) -> PeerError:
         """That the peer did `what`, with the end of what it wrote to stderr."""
@@ -217,7 +229,7 @@ def _are_tokens(value: object) -> TypeGuard[list[int]]:
 
 
 def _is_duration(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _shortened(text: str) -> str:

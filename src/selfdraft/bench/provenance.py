@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from selfdraft.model import int4_dot
 from selfdraft.model.target import Target
 
 _PACKAGES = ("selfdraft", "torch", "transformers", "numpy", "safetensors", "tokenizers")
@@ -37,6 +38,7 @@ def provenance(model: str, target: Target) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": _machine(target.device),
         "threads": torch.get_num_threads(),
+        "own_int4_kernel": int4_dot.is_there(),
         "dtype": str(target.dtype).removeprefix("torch."),
         "device": str(target.device),
         "model": {"name": model, "fingerprint": target.fingerprint.weights},

@@ -91,6 +91,9 @@ def speedup(method: Work | None, baseline: Work | None) -> Speedup | None:
     draws = np.random.default_rng(_SEED).integers(num_prompts, size=(_NUM_DRAWS, num_prompts))
     ratios = _rates(method, draws) / _rates(baseline, draws)
     tail = (1 - _CONFIDENCE) / 2
+    ratios = ratios[np.isfinite(ratios)]  # a draw of nothing but prompts without decoding
+    if not len(ratios):
+        return Speedup(value, None, None)
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return Speedup(value, float(low), float(high))
 

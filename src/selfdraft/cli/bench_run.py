@@ -145,7 +145,8 @@ def _pass_costs(methods: "list[Method]", engine: "Engine") -> list[dict[str, Any
     drafts = {
         method.name: engine.target.draft_view(plan)
         for method in methods
-        if isinstance(method, EngineMethod) and (plan := plan_of(engine, method.draft)) is not None
+        if isinstance(method, EngineMethod)
+        and (plan := plan_of(method.engine, method.draft)) is not None
     }
     with spinner("timing single passes"):
         return [asdict(cost) for cost in measure_passes(engine, drafts)]

@@ -39,7 +39,8 @@ def _ceilings(report: "CostReport") -> Iterator[str]:
     )
     if report.read_bandwidth is None or report.share_of_bandwidth is None:
         yield (
-            f"{reads}; what this machine can read is unknown, as there is no memory to measure it."
+            f"{reads}; what this machine can read is unknown, as no free memory to measure it "
+            "is known of."
         )
     else:
         yield (
@@ -51,7 +52,7 @@ def _ceilings(report: "CostReport") -> Iterator[str]:
             f"{speed:.2f}x if {share:.0%} of its tokens are right"
             for share, speed in draft.ceilings.items()
         )
-        yield f"{draft.name}: at most {speeds}{_remembered(draft)}."
+        yield f"{draft.name}: by itself at most {speeds}{_remembered(draft)}."
 
 
 def _remembered(draft: "DraftCost") -> str:

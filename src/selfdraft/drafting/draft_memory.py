@@ -19,7 +19,7 @@ class DraftMemory:
         self.rate = Rate()
         self.calibration = Calibration()
         self.successors = SuccessorTable()
-        self._free_worth = 0.0
+        self._free_worth = 0.0  # a lost update does no harm
 
     def usual_free_worth(self, here: float) -> float:
         """What the text suggests at a place is usually worth, in tokens; `here` is the latest."""

@@ -2,8 +2,8 @@
 
 One rule decides everything, in tokens (DESIGN section 4, `prices`): a node joins the tree if its
 path's probability exceeds the price of its row; a further step of the self-draft is taken if what
-it should yield exceeds its price and what copying the text would yield for nothing. If nothing
-pays, the tree is its root and the round is plain decoding.
+it should yield beyond its price, with what usually comes for nothing after it, exceeds what comes
+for nothing now. If nothing pays, the tree is its root and the round is plain decoding.
 """
 
 from dataclasses import dataclass
@@ -164,7 +164,7 @@ class Router:
         tail: list[int] = []
         calibration = self._memory.calibration
         try:
-            while len(steps) < max_depth:
+            while len(steps) < max_depth and probability > 0:
                 expected = calibration.of(draft.expectation(-1, known, self._hope))
                 left, num_rows = max_depth - len(steps), len(steps) + 1
                 free_worth = self._free_worth(place, probability, prices, num_rows, left)

@@ -11,6 +11,9 @@
 
 #include <stdint.h>
 
+/* Of the layout and the arguments: `int4_dot.py` compares it with its own. */
+int int4_dot_version(void) { return 1; }
+
 int int4_dot_is_supported(void) {
     return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");

@@ -19,6 +19,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -175,7 +176,10 @@ def _rounding_code() -> str:
     """What rounds: a version number stands still while its code is being worked on."""
     digest = hashlib.sha256()
     for module in (rounding, low_bit_linear, int4_dot):
-        digest.update(inspect.getsource(module).encode())
+        try:
+            digest.update(inspect.getsource(module).encode())
+        except OSError:  # an installation without sources does not change by itself
+            digest.update(version("selfdraft").encode())
     return digest.hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """Products with 4-bit weights that take as long as these take to read, where the CPU can.
 
-`_int4_dot.c` is built when the package is installed, if there is a C compiler, and needs
+`_int4_dot.c` is built when the package is installed, if there is a GCC, and needs
 AVX512-VNNI; without it drafts run by torch's kernel (`low_bit_linear.Int4Linear`), which is slower.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from selfdraft.model.rounding import GROUP, Int4Groups
 
+_VERSION = 1  # of layout and arguments; a build from before a change of them is not used
 _OUTPUTS = 16  # of one block of weights
 _BLOCK_BYTES = _OUTPUTS * (GROUP // 2 + 4)
 _FEATURE_BYTES = GROUP + 12  # of a group of rounded features
@@ -30,7 +31,8 @@ def _kernel() -> _Kernel | None:
         library = ctypes.CDLL(str(file))
     except OSError:
         return None
-    if not library.int4_dot_is_supported():
+    is_ours = getattr(library, "int4_dot_version", lambda: 0)() == _VERSION
+    if not is_ours or not library.int4_dot_is_supported():
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.int4_dot.argtypes = [pointer] * 3 + [number] * 3 + [pointer, ctypes.c_int]
@@ -50,9 +52,15 @@ def product(rows: Tensor, blocks: Tensor) -> Tensor:
     assert kernel is not None, "asked for only where it is there"
     num_tiles, num_groups, _ = blocks.shape
     num_rows, num_outputs = rows.shape[0], num_tiles * _OUTPUTS
-    assert rows.dtype == torch.bfloat16, "the kernel reads bfloat16"
-    assert rows.shape[1] == num_groups * GROUP, "the kernel would read what is no row"
     rows = rows.contiguous()
+    is_on_cpu = rows.device.type == blocks.device.type == "cpu"
+    is_as_laid_out = blocks.is_contiguous() and blocks.shape[2] == _BLOCK_BYTES
+    is_row = rows.dtype == torch.bfloat16 and rows.shape[1] == num_groups * GROUP
+    if not (is_on_cpu and is_as_laid_out and is_row):
+        raise RuntimeError(
+            f"cannot multiply {rows.dtype} rows {tuple(rows.shape)} on {rows.device} by blocks "
+            f"{tuple(blocks.shape)} on {blocks.device}"
+        )
     products = rows.new_empty(num_rows, num_outputs)
     room = torch.empty(num_groups * _FEATURE_BYTES, dtype=torch.uint8)
     kernel(

@@ -70,7 +70,7 @@ class LowBitCopies:
     @property
     def num_bytes(self) -> dict[WeightBits, int]:
         """Bytes of each copy that there is."""
-        return {bits: _bytes_of(copy) for bits, copy in self._copies.items()}
+        return {bits: _bytes_of(copy) for bits, copy in list(self._copies.items())}
 
     def substitutes(self, bits: WeightBits) -> Substitutes:
         """The low-bit module for each linear that has one; made by the first call, which waits.

@@ -1,7 +1,8 @@
 """Linears with weights in few bits, run by torch's own CPU kernels or by ours (`int4_dot`).
 
-They are fast for one row, which reads a half or a third of the bytes, and lose that from about
-eight rows on: a draft steps one row at a time.
+They are fast for one row, which reads a half or a third of the bytes, and lose that with more
+(torch's from about eight rows on, ours reads the weights anew for each): a draft steps one row at a
+time.
 """
 
 from abc import ABC, abstractmethod

@@ -62,7 +62,7 @@ def test_the_words_say_what_auto_does_and_why() -> None:
         "auto drafts with the 4-bit copy: a step costs 0.38 of a plain step, so it pays from 38% "
         "acceptance on." in text
     )
-    assert "at most 2.43x if 95% of its tokens are right" in text
+    assert "by itself at most 2.43x if 95% of its tokens are right" in text
     assert "0% of a plain step for the first, 4% for each of 15" in text
     none = replace(REPORT, drafts=(), auto_plan=None, auto_draft=None, why_no_copy="it is on mars")
     assert "auto begins without a draft of the model" in text_of(none)

@@ -5,6 +5,7 @@ It is run as a program, by `test_peer.py` and by tests of the command line.
 
 import json
 import signal
+import subprocess
 import sys
 
 
@@ -16,6 +17,9 @@ def main(mode: str) -> None:
         sys.exit(3)
     if mode == "silent":
         signal.pause()
+    if mode == "parent":  # as a launcher or a program with workers
+        worker = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+        mode = f"parent {worker.pid}"
     say({"ready": mode != "not ready", "name": "numbers 1.0"})
     for line in sys.stdin:
         request = json.loads(line)
@@ -27,6 +31,8 @@ def main(mode: str) -> None:
         if mode == "slow":
             signal.pause()
         say(answer(request, mode))
+        if mode == "twice":
+            say(answer(request, mode))
     if mode == "stubborn":
         signal.pause()
 
@@ -41,6 +47,10 @@ def answer(request: dict[str, object], mode: str) -> object:
             "token_ids": [*request["token_ids"], *asked, *request["eos_token_ids"]],
             "seconds": 2,
         }
+    if mode == "endless":
+        return {"token_ids": [1], "seconds": float("inf")}
+    if mode.startswith("parent"):
+        return {"token_ids": [int(mode.split()[1])], "seconds": 1}
     start = len(request["token_ids"])
     return {"token_ids": [*range(start, start + request["max_new_tokens"])], "seconds": 0.5}
 

@@ -38,6 +38,14 @@ def is_there(pid: int) -> bool:
     return True
 
 
+def is_running(pid: int) -> bool:
+    """Whether it is there, and no zombie that its new parent has yet to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_peer_is_asked_what_every_method_is_asked() -> None:
     """Guards against a peer that gets another prompt, limit, seed or end than the rest."""
     with fake("echo") as method:
@@ -70,6 +78,7 @@ def test_what_it_does_not_measure_is_not_zero() -> None:
         ("not ready", r"began with .*\"ready\": true"),
         ("dies", r"exit code 9.*out of memory"),
         ("chatty", r"'INFO: what a nice request'.*stderr"),
+        ("endless", r"answered \{.*Infinity"),
         ("no tokens", r"answered \{\"seconds\": 0.5\}.*token_ids"),
     ],
 )
@@ -77,6 +86,21 @@ def test_misbehaviour_is_named(mode: str, message: str) -> None:
     """Guards against a run that hangs or counts nonsense, without a word of whose fault it is."""
     with pytest.raises(PeerError, match=f"(?s){message}"), fake(mode) as method:
         method.run(REQUEST)
+
+
+def test_an_answer_too_many_is_not_taken_for_the_next() -> None:
+    """Guards against a peer whose every time and text is that of the prompt before."""
+    with fake("twice") as method, pytest.raises(PeerError, match="nobody asked for"):
+        _ = [method.run(REQUEST) for _ in range(9)]
+
+
+def test_what_a_peer_started_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a launcher that is ended, and a model that stays in memory."""
+    monkeypatch.setattr(peer, "_LEAVING_SECONDS", 0.2)
+    with fake("parent") as method:
+        (worker,) = method.run(REQUEST).token_ids
+        assert is_there(worker)
+    assert not is_running(worker)
 
 
 @pytest.mark.parametrize(("mode", "doing"), [("silent", "loading"), ("slow", "answering")])

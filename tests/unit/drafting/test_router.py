@@ -12,6 +12,7 @@ from selfdraft.decoding.loop import Round, speculate
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_memory import DraftMemory
+from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.prices import Prices, chain_worth
 from selfdraft.drafting.router import Router
 from selfdraft.model.draft_plan import DraftPlan
@@ -169,6 +170,25 @@ def test_time_is_worth_in_a_new_request_what_it_was_in_the_last() -> None:
         memory.rate.count(3, 1.5)
     prices_at_start = Router(memory, supports_trees=True)._prices(10)
     assert prices_at_start.verify[1] == memory.rate.tokens_per_plain_pass() > 1.8
+
+
+def test_a_draft_that_computes_nonsense_does_no_harm() -> None:
+    """Guards against logits that are not numbers: nothing is then expected of the next step."""
+    engine = tiny_engine()
+    view = engine.target.draft_view(DraftPlan())
+    original = view.forward
+
+    def broken(*args: object, **kwargs: object) -> torch.Tensor:
+        return original(*args, **kwargs) * float("nan")  # type: ignore[arg-type]
+
+    view.forward = broken  # type: ignore[method-assign]
+    state = new_state(engine, make_prompt(9), Recorder(), max_new_tokens=40)
+    router = Router(DraftMemory(FixedCosts(draft=0.01)), supports_trees=True)
+    router.use(view, DraftPlan())
+    list(speculate(engine.target, router, state))
+    expected = new_state(engine, make_prompt(9), Recorder(), max_new_tokens=40)
+    list(speculate(engine.target, NoDrafter(), expected))
+    assert state.token_ids == expected.token_ids
 
 
 def test_rows_are_never_for_nothing() -> None:

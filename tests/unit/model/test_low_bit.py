@@ -102,6 +102,15 @@ def test_our_kernel_keeps_its_bits_with_threads(num_threads: int) -> None:
         torch.set_num_threads(before)
 
 
+@needs_kernel
+def test_our_kernel_reads_nothing_that_is_no_row() -> None:
+    """Guards against reading memory of others where torch's kernel would raise an error."""
+    linear = Int4DotLinear.round(matrix(32, 64, torch.bfloat16), None)
+    for rows in (matrix(1, 32, torch.bfloat16), matrix(1, 64), matrix(1, 64).to("meta")):
+        with pytest.raises(RuntimeError, match="cannot multiply"):
+            linear(rows)
+
+
 def test_without_our_kernel_torchs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a machine without a compiler that cannot draft in 4 bits."""
     monkeypatch.setattr(int4_dot, "_kernel", lambda: None)
