@@ -171,6 +171,7 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
     For example:
 
       selfdraft bench search smollm2-135m --skip-ratio 0.2 --skip-ratio 0.4 --proposals 50
+
       selfdraft bench search smollm2-135m --planted --noise 0.03
     """
     from selfdraft.bench.prompts import encode_all, load_prompts

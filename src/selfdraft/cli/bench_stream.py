@@ -43,6 +43,7 @@ def stream(model: ModelOptions, options: StreamOptions) -> None:
     For example:
 
       selfdraft bench stream smollm2-135m --planted --stored --drafts auto,swift
+
       selfdraft bench stream smollm2-135m --drafts frozen,swift,auto-skip --skip-ratio 0.2
     """
     from selfdraft.bench.provenance import provenance

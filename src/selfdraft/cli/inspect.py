@@ -38,6 +38,7 @@ def inspect(
     For example:
 
       selfdraft inspect smollm2-135m
+
       selfdraft inspect smollm2-135m --costs
     """
     measured = None
