@@ -48,4 +48,4 @@ bench-smoke: $(READY)  ## a small benchmark from prompts to page; fails if a dra
 	$(BIN)/selfdraft bench simulate --check smollm2-135m
 
 clean:  ## remove the environment and caches of tools
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build src/selfdraft/model/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -89,9 +89,10 @@ def speedup(method: Work | None, baseline: Work | None) -> Speedup | None:
     if num_prompts < 2:
         return Speedup(value, None, None)
     draws = np.random.default_rng(_SEED).integers(num_prompts, size=(_NUM_DRAWS, num_prompts))
-    ratios = _rates(method, draws) / _rates(baseline, draws)
+    with np.errstate(invalid="ignore"):  # a draw of nothing but prompts without decoding
+        ratios = _rates(method, draws) / _rates(baseline, draws)
+    ratios = ratios[np.isfinite(ratios)]
     tail = (1 - _CONFIDENCE) / 2
-    ratios = ratios[np.isfinite(ratios)]  # a draw of nothing but prompts without decoding
     if not len(ratios):
         return Speedup(value, None, None)
     low, high = np.quantile(ratios, [tail, 1 - tail])

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from selfdraft.bench.peer_command import PREFIX, PeerCommand
+from selfdraft.cli.bench_text_options import MaxNewTokens, MaxPromptTokens, Temperature
+from selfdraft.cli.option_checks import listed, require_positive
 from selfdraft.config import RequestConfig, require
 
 Methods = Annotated[
@@ -75,28 +77,15 @@ class RunOptions:
         ),
     ] = 600.0
     limit: Limit = None
-    max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Most tokens to write for each prompt.", rich_help_panel="How much"
-        ),
-    ] = 128
-    max_prompt_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Leave out prompts that are longer.", rich_help_panel="How much"
-        ),
-    ] = None
+    max_new_tokens: MaxNewTokens = 128
+    max_prompt_tokens: MaxPromptTokens = None
     repeats: Annotated[
         int,
         typer.Option(
             metavar="N", help="Times to measure every prompt.", rich_help_panel="How much"
         ),
     ] = 1
-    temperature: Annotated[
-        float,
-        typer.Option(metavar="T", help="0 is greedy; else sample.", rich_help_panel="How much"),
-    ] = 0.0
+    temperature: Temperature = 0.0
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -134,18 +123,13 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for name in ("tasks", "methods"):
-            parts = [part for text in getattr(self, name) for part in text.split(",") if part]
-            require(bool(parts), f"{name} is empty: name at least one")
-            require(len(set(parts)) == len(parts), f"{name} has {parts}: name each once")
-            object.__setattr__(self, name, parts)
+            names = listed(name, getattr(self, name))
+            require(bool(names), f"{name} is empty: name at least one")
+            object.__setattr__(self, name, names)
         object.__setattr__(self, "methods", self._with_peers())
         RequestConfig(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
-        for name in ("limit", "max_prompt_tokens", "repeats"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} is {value}: give 1 or more")
-        for name in ("time_limit", "peer_timeout"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} is {value}: give seconds above 0")
+        require_positive(self, "limit", "max_prompt_tokens", "repeats")
+        require_positive(self, "time_limit", "peer_timeout", remedy="seconds above 0")
 
     @property
     def peers(self) -> list[PeerCommand]:

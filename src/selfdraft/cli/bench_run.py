@@ -10,6 +10,7 @@ from selfdraft.cli.bench_methods import ready_methods
 from selfdraft.cli.bench_options import RunOptions
 from selfdraft.cli.bench_progress import bench_progress
 from selfdraft.cli.bench_table import print_summary
+from selfdraft.cli.command import EXIT_INTERRUPTED, EXIT_NOT_LOSSLESS
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import say, spinner, write_json
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from selfdraft.bench.methods import Method
     from selfdraft.bench.runner import Work
     from selfdraft.engine import Engine
-
-EXIT_NOT_LOSSLESS = 1
-EXIT_INTERRUPTED = 130
 
 _CODE_WARNING = (
     "warning: --execute-code runs programs that the model wrote, on this machine and as this user; "
@@ -53,6 +51,24 @@ def run_benchmark(
     Raises:
         typer.Exit: it was interrupted, or a draft changed the text.
     """
+    if options.execute_code:
+        say(_CODE_WARNING)
+    folder, summary = _measured(model, options)
+    for print_table in tables:
+        print_table(summary)
+    say(f"results are in {folder}")
+    ending = summary["ending"]
+    if ending != "complete":
+        say(f"not complete ({ending}): the same command goes on")
+    write_json({"folder": str(folder)} | summary)
+    if ending == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if any(_is_wrong(method) for method in summary["methods"].values()):
+        raise typer.Exit(EXIT_NOT_LOSSLESS)
+
+
+def _measured(model: ModelOptions, options: RunOptions) -> tuple[Path, dict[str, Any]]:
+    """The folder of the results, and the summary of what is in it now."""
     from selfdraft.bench.provenance import provenance
     from selfdraft.bench.result_folder import ResultFolder
     from selfdraft.bench.runner import measure
@@ -60,30 +76,21 @@ def run_benchmark(
     from selfdraft.bench.tasks import TaskName
 
     tasks = [TaskName.parse(text) for text in options.tasks]
-    if options.execute_code:
-        say(_CODE_WARNING)
     with model.engine("off") as engine:
-        source = _model_folder(model)
-        target = engine.target
-        origin = provenance(model.model, target)
-        folder = ResultFolder(
-            options.folder(model.model),
-            {"arguments": options.arguments(model.model), "provenance": origin},
-        )
+        device = engine.target.device
+        head = {
+            "arguments": options.arguments(model.model),
+            "provenance": provenance(model.model, engine.target),
+        }
+        folder = ResultFolder(options.folder(model.model), head)
         work = _work(tasks, options, engine)
-        with ready_methods(model, options, engine, source) as methods:
+        with ready_methods(model, options, engine, _model_folder(model)) as methods:
             names = [method.name for method in methods]
             with bench_progress(names, len(work) * len(methods)) as progress:
                 for measurement in folder.measurements:
                     progress.measured(measurement)
-                ending = measure(
-                    work,
-                    methods,
-                    folder,
-                    progress,
-                    device=target.device,
-                    time_limit=options.time_limit,
-                )
+                limit = options.time_limit
+                ending = measure(work, methods, folder, progress, device=device, time_limit=limit)
         with spinner("comparing outputs"):
             summary = summarise(
                 folder, work, methods, engine, ending=ending, may_run_code=options.execute_code
@@ -91,16 +98,7 @@ def run_benchmark(
         if options.costs and ending == "complete":
             summary["pass_costs"] = _pass_costs(methods, engine)
         folder.write_summary(summary)
-    for print_table in tables:
-        print_table(summary)
-    say(f"results are in {folder.path}")
-    if ending != "complete":
-        say(f"not complete ({ending}): the same command goes on")
-    write_json({"folder": str(folder.path)} | summary)
-    if ending == "interrupted":
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if any(_is_wrong(method) for method in summary["methods"].values()):
-        raise typer.Exit(EXIT_NOT_LOSSLESS)
+    return folder.path, summary
 
 
 def _is_wrong(method: dict[str, Any]) -> bool:

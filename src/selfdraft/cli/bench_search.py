@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfdraft.cli.bench_search_table import print_planted, print_strategies
+from selfdraft.cli.bench_text_options import Noise
+from selfdraft.cli.command import AsJson
+from selfdraft.cli.option_checks import listed, require_noise, require_positive
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, write_json
 from selfdraft.config import require
@@ -52,15 +55,7 @@ class SearchBenchOptions:
             rich_help_panel="What",
         ),
     ] = False
-    noise: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            help="With --planted: every second redundant layer adds this share of what the layer "
-            "that it copies adds.",
-            rich_help_panel="What",
-        ),
-    ] = 0.0
+    noise: Noise = 0.0
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -123,13 +118,10 @@ class SearchBenchOptions:
             rich_help_panel="Output",
         ),
     ] = None
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel="Output"),
-    ] = False
+    as_json: AsJson = False
 
     def __post_init__(self) -> None:
-        names = [name for text in self.strategies for name in text.split(",") if name]
+        names = listed("strategies", self.strategies)
         unknown = sorted(set(names) - set(_STRATEGIES))
         require(
             bool(names) and not unknown,
@@ -140,13 +132,9 @@ class SearchBenchOptions:
             all(0 < ratio <= 1 for ratio in self.skip_ratio),
             f"skip_ratio is {self.skip_ratio}: give shares above 0, at most 1",
         )
-        require(
-            self.planted or self.noise == 0, "--noise is for what is planted: add --planted, too"
-        )
-        require(0 <= self.noise <= 1, f"noise is {self.noise}: give 0 to 1")
-        for name in ("windows", "window", "held_out", "held_out_window", "seeds", "proposals"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} is {value}: give 1 or more")
+        require_noise(self.noise, is_planted=self.planted)
+        counts = ("windows", "window", "held_out", "held_out_window", "seeds", "proposals")
+        require_positive(self, *counts)
 
     @property
     def num_seeds(self) -> int:

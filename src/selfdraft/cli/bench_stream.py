@@ -6,6 +6,7 @@ import typer
 
 from selfdraft.cli.bench_stream_options import StreamOptions
 from selfdraft.cli.bench_stream_table import print_stream
+from selfdraft.cli.command import EXIT_INTERRUPTED, EXIT_NOT_LOSSLESS
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, say, spinner, write_json
 from selfdraft.config import require
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from selfdraft.bench.stream_runner import Segment
     from selfdraft.engine import Engine
     from selfdraft.model.skip_set import SkipSet
-
-EXIT_NOT_LOSSLESS = 1
-EXIT_INTERRUPTED = 130
 
 # Of the search ahead of time: a minute or two on a small model.
 _STORED_WINDOWS = 3

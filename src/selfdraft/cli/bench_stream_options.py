@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from selfdraft.cli.bench_text_options import MaxNewTokens, MaxPromptTokens, Noise, Temperature
+from selfdraft.cli.command import AsJson
+from selfdraft.cli.option_checks import listed, require_noise, require_positive
 from selfdraft.config import RequestConfig, require
 from selfdraft.search.search_config import SearchConfig
 
@@ -69,34 +72,13 @@ class StreamOptions:
             rich_help_panel="What",
         ),
     ] = False
-    noise: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            help="With --planted: every second redundant layer adds this share of what the layer "
-            "that it copies adds.",
-            rich_help_panel="What",
-        ),
-    ] = 0.0
+    noise: Noise = 0.0
     per_category: Annotated[
         int, typer.Option(metavar="N", help="Prompts of each segment.", rich_help_panel="How much")
     ] = 16
-    max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="Most tokens to write for each prompt.", rich_help_panel="How much"
-        ),
-    ] = 128
-    max_prompt_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Leave out prompts that are longer.", rich_help_panel="How much"
-        ),
-    ] = None
-    temperature: Annotated[
-        float,
-        typer.Option(metavar="T", help="0 is greedy; else sample.", rich_help_panel="How much"),
-    ] = 0.0
+    max_new_tokens: MaxNewTokens = 128
+    max_prompt_tokens: MaxPromptTokens = None
+    temperature: Temperature = 0.0
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -115,16 +97,11 @@ class StreamOptions:
             rich_help_panel="Output",
         ),
     ] = None
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel="Output"),
-    ] = False
+    as_json: AsJson = False
 
     def __post_init__(self) -> None:
         for name in ("categories", "drafts"):
-            parts = [part for text in getattr(self, name) for part in text.split(",") if part]
-            require(len(set(parts)) == len(parts), f"{name} has {parts}: name each once")
-            object.__setattr__(self, name, parts)
+            object.__setattr__(self, name, listed(name, getattr(self, name)))
         unknown = sorted(set(self.drafts) - set(_DRAFTS))
         require(
             bool(self.drafts) and not unknown,
@@ -132,17 +109,9 @@ class StreamOptions:
         )
         SearchConfig(skip_ratio=self.skip_ratio)
         RequestConfig(max_new_tokens=self.max_new_tokens, temperature=self.temperature)
-        require(
-            self.planted or self.noise == 0, "--noise is for what is planted: add --planted, too"
-        )
-        require(0 <= self.noise <= 1, f"noise is {self.noise}: give 0 to 1")
-        for name in ("per_category", "max_prompt_tokens"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name} is {value}: give 1 or more")
-        require(
-            self.time_limit is None or self.time_limit > 0,
-            f"time_limit is {self.time_limit}: give seconds above 0",
-        )
+        require_noise(self.noise, is_planted=self.planted)
+        require_positive(self, "per_category", "max_prompt_tokens")
+        require_positive(self, "time_limit", remedy="seconds above 0")
 
     def arguments(self) -> dict[str, Any]:
         """What was asked for: everything but how long to run and where to write."""

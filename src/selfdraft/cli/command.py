@@ -29,6 +29,7 @@ from selfdraft.errors import SelfdraftError
 # What one changes least comes last in a command's help.
 _LAST_SECTIONS = ("Model", "Output", "Options")
 
+EXIT_NOT_LOSSLESS = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -41,6 +42,11 @@ Verbose = Annotated[
     ),
 ]
 """Every command has this one, under the name `verbose`."""
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel="Output"),
+]
 
 
 def new_group(name: str, description: str) -> typer.Typer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfdraft.cli.command import EXIT_INTERRUPTED
+from selfdraft.cli.command import EXIT_INTERRUPTED, AsJson
 from selfdraft.cli.layer_map import layer_map
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, say, stderr_console, write_json
@@ -84,10 +84,7 @@ class SearchOptions:
             rich_help_panel="Output",
         ),
     ] = None
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Write one JSON document to stdout.", rich_help_panel="Output"),
-    ] = False
+    as_json: AsJson = False
 
     def __post_init__(self) -> None:
         require(self.limit > 0, f"limit is {self.limit}: give 1 or more")

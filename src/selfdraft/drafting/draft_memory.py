@@ -19,9 +19,12 @@ class DraftMemory:
         self.rate = Rate()
         self.calibration = Calibration()
         self.successors = SuccessorTable()
-        self._free_worth = 0.0  # a lost update does no harm
+        self.free_worth = 0.0
+        """What comes for nothing at a place is usually worth, in tokens."""
 
-    def usual_free_worth(self, here: float) -> float:
-        """What the text suggests at a place is usually worth, in tokens; `here` is the latest."""
-        self._free_worth += (here - self._free_worth) / _RECENT_PLACES
-        return self._free_worth
+    def see_free_worth(self, here: float) -> None:
+        """Count what it is worth at one more place.
+
+        An update that another thread undoes is lost, which does no harm.
+        """
+        self.free_worth += (here - self.free_worth) / _RECENT_PLACES

@@ -55,9 +55,8 @@ def chain_worth(
     """What the best number of further draft steps yields beyond its price, with what follows.
 
     The tip of the chain is right with `probability`, each drafted token with `expected` if the one
-    before it is; the tree has `num_rows` rows so far. What the text suggests at the tip is worth
-    `free_worth`, and after a step it is worth as much again if the step is right. So a step pays if
-    it is worth more than `free_worth` alone. Minus infinity if no step is possible.
+    before it is; the tree has `num_rows` rows so far. What comes for nothing after the last step is
+    worth `free_worth` if all the steps are right. Minus infinity if no step is possible.
     """
     worth, share = 0.0, 1.0
     best = float("-inf")

@@ -168,7 +168,8 @@ class Router:
                 expected = calibration.of(draft.expectation(-1, known, self._hope))
                 left, num_rows = max_depth - len(steps), len(steps) + 1
                 free_worth = self._free_worth(place, probability, prices, num_rows, left)
-                usual = probability * self._memory.usual_free_worth(free_worth / probability)
+                self._memory.see_free_worth(free_worth / probability)
+                usual = probability * self._memory.free_worth
                 worth = chain_worth(probability, expected, prices, num_rows, left, usual)
                 if worth <= free_worth and not is_probe:
                     break

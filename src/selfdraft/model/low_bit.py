@@ -182,11 +182,11 @@ class LowBitCopies:
             return None
         names = self._names()
         copy = {}
-        for module, (num_outputs, _) in self._linears():
-            kind, prefix = linear_kind(bits, _dtype_of(module)), f"{names[module]}."
-            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-            rounded = kind(own, _bias_of(module), num_outputs)
-            copy[module] = self._substitute(module, rounded)
+        for module, shape in self._linears():
+            dtype = _dtype_of(module)
+            kind = linear_kind(bits, dtype)
+            own = {part: tensors[f"{names[module]}.{part}"] for part in kind.forms(*shape, dtype)}
+            copy[module] = self._substitute(module, kind(own, _bias_of(module), shape[0]))
         return copy
 
     def _substitute(self, module: nn.Module, rounded: RoundedLinear) -> nn.Module:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import make_prompt, tiny_model
 
+from selfdraft import drafts
 from selfdraft.bench.ablation import no_copy_method, unpacked_method
 from selfdraft.bench.methods import EngineMethod, Request, engine_method
 from selfdraft.drafting.draft_config import DraftConfig
@@ -44,6 +45,20 @@ def test_no_copy_makes_none_and_auto_does(engine: Engine) -> None:
     auto = engine_method("auto", engine)
     assert auto.run(REQUEST).token_ids == output.token_ids
     assert engine.target.copy_bytes.keys() == {4}
+
+
+def test_methods_do_not_learn_from_each_other(engine: Engine) -> None:
+    """Guards against a method that knows the text because another one wrote it just before."""
+    names = ("auto", "suffix", "recycling")
+    memories = {id(engine_method(name, engine).engine.drafts._memory) for name in names}
+    assert len(memories) == 3
+
+
+def test_a_copy_that_exists_is_not_denied(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against memory that is looked at after the copy has taken its part of it."""
+    assert Drafts(engine.target, remember=False).why_no_copy() is None
+    monkeypatch.setattr(drafts, "available_memory", lambda: 1)
+    assert Drafts(engine.target, remember=False).why_no_copy() is None
 
 
 def test_drafts_that_may_not_copy_refuse_a_plan_that_needs_one(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from bench_doubles import measurement
 
-from selfdraft.bench.speedup import SlowestPrompt, Work, slowest_prompt, speedup
+from selfdraft.bench.speedup import SlowestPrompt, Speedup, Work, slowest_prompt, speedup
 
 
 def work(*pairs: tuple[int, float]) -> Work:
@@ -44,6 +44,14 @@ def test_one_prompt_has_no_interval() -> None:
     found = speedup(work((10, 1.0)), work((10, 2.0)))
     assert found is not None
     assert (found.value, found.low, found.high) == (2.0, None, None)
+
+
+def test_a_prompt_without_decoding_leaves_an_interval() -> None:
+    """Guards against an interval that is no number, and a summary that is no JSON: a text of one
+    token decodes nothing in no time, and some draws have nothing else.
+    """
+    found = speedup(work((0, 0.0), (10, 1.0)), work((0, 0.0), (10, 2.0)))
+    assert found == Speedup(2.0, 2.0, 2.0)
 
 
 def test_the_slowest_prompt_is_that_of_the_least_ratio() -> None:
