@@ -60,7 +60,8 @@ def answer(model: Any, request: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     outputs = model.generate([prompt], options, use_tqdm=False)
     seconds = time.perf_counter() - start
-    return {"token_ids": list(outputs[0].outputs[0].token_ids), "seconds": seconds}
+    token_ids = list(outputs[0].outputs[0].token_ids)
+    return {"id": request["id"], "token_ids": token_ids, "seconds": seconds}
 
 
 if __name__ == "__main__":

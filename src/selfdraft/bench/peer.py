@@ -4,9 +4,9 @@ It is started once and speaks JSON, one object a line: first it says that it is 
 answers one request at a time.
 
     peer     {"ready": true, "name": "what it calls itself"}
-    to peer  {"token_ids": [...], "max_new_tokens": 128, "temperature": 0.0, "seed": 0,
+    to peer  {"id": 1, "token_ids": [...], "max_new_tokens": 128, "temperature": 0.0, "seed": 0,
               "eos_token_ids": [...]}
-    peer     {"token_ids": [...], "seconds": 3.5}
+    peer     {"id": 1, "token_ids": [...], "seconds": 3.5}
 
 A peer measures its own seconds, from the request to the last token. Its standard output is for
 these lines alone; what it writes to stderr is shown when it fails. It ends with its input.
@@ -52,12 +52,13 @@ class PeerMethod:
         Raises:
             PeerError: it ended, took too long, or what it wrote is no answer.
         """
-        answer = self._process.ask(request)
+        number, answer = self._process.ask(request)
         token_ids, seconds = answer.get("token_ids"), answer.get("seconds")
-        if not _are_tokens(token_ids) or not _is_duration(seconds):
+        is_asked_for = answer.get("id") == number
+        if not is_asked_for or not _are_tokens(token_ids) or not _is_duration(seconds):
             raise self._process.error(
-                f"answered {_shortened(json.dumps(answer))}",
-                'let it answer {"token_ids": [...], "seconds": S}',
+                f"answered {_shortened(json.dumps(answer))} to request {number}",
+                f'let it answer {{"id": {number}, "token_ids": [...], "seconds": S}}, once',
             )
         return Output(
             token_ids=tuple(token_ids),
@@ -100,6 +101,7 @@ class _Process:
         self._eos_token_ids = eos_token_ids
         self._timeout = timeout
         self._unread = b""
+        self._num_asked = 0
         try:
             self._child = subprocess.Popen(
                 command.words,
@@ -124,9 +126,11 @@ class _Process:
             )
         return str(found.get("name", self._command.name))
 
-    def ask(self, request: Request) -> Mapping[str, Any]:
-        """The answer to a request."""
+    def ask(self, request: Request) -> tuple[int, Mapping[str, Any]]:
+        """The number of the request, which its answer should have, and the next answer."""
+        self._num_asked += 1
         question = {
+            "id": self._num_asked,
             "token_ids": request.token_ids,
             "max_new_tokens": request.max_new_tokens,
             "temperature": request.temperature,
@@ -134,17 +138,12 @@ class _Process:
             "eos_token_ids": self._eos_token_ids,
         }
         assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        if self._unread or select.select([self._child.stdout], [], [], 0)[0]:
-            raise self.error(
-                "wrote a line that nobody asked for", "let it write one answer for each request"
-            )
         try:
             self._child.stdin.write(json.dumps(question).encode() + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError as error:
             raise self._ended() from error
-        return self._read("answering")
+        return self._num_asked, self._read("answering")
 
     def end(self) -> None:
         """Close its input, then terminate it, then kill it."""

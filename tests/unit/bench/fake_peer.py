@@ -30,14 +30,14 @@ def main(mode: str) -> None:
             print("INFO: what a nice request", flush=True)
         if mode == "slow":
             signal.pause()
-        say(answer(request, mode))
+        say({"id": request["id"]} | answer(request, mode))
         if mode == "twice":
-            say(answer(request, mode))
+            say({"id": request["id"]} | answer(request, mode))
     if mode == "stubborn":
         signal.pause()
 
 
-def answer(request: dict[str, object], mode: str) -> object:
+def answer(request: dict[str, object], mode: str) -> dict[str, object]:
     """Counts on from the length of the prompt; `echo` shows in tokens what it was asked."""
     if mode == "no tokens":
         return {"seconds": 0.5}

@@ -72,7 +72,7 @@ def test_what_it_does_not_measure_is_not_zero() -> None:
         ("dies", r"exit code 9.*out of memory"),
         ("chatty", r"'INFO: what a nice request'.*stderr"),
         ("endless", r"answered \{.*Infinity"),
-        ("no tokens", r"answered \{\"seconds\": 0.5\}.*token_ids"),
+        ("no tokens", r"answered \{.*\"seconds\": 0.5\}.*token_ids"),
     ],
 )
 def test_misbehaviour_is_named(mode: str, message: str) -> None:
@@ -83,8 +83,8 @@ def test_misbehaviour_is_named(mode: str, message: str) -> None:
 
 def test_an_answer_too_many_is_not_taken_for_the_next() -> None:
     """Guards against a peer whose every time and text is that of the prompt before."""
-    with fake("twice") as method, pytest.raises(PeerError, match="nobody asked for"):
-        _ = [method.run(REQUEST) for _ in range(9)]
+    with fake("twice") as method, pytest.raises(PeerError, match="request 2"):
+        _ = [method.run(REQUEST) for _ in range(2)]
 
 
 def test_what_a_peer_started_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
