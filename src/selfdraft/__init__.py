@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfdraft.drafting.draft_config import DraftConfig
-    from selfdraft.engine import Engine, Generation, Result
+    from selfdraft.engine import Engine
     from selfdraft.errors import SelfdraftError
+    from selfdraft.generation import Generation, Result
     from selfdraft.model.skip_set import SkipSet
     from selfdraft.text_stream import Piece
     from selfdraft.transformers_bridge import custom_generate
@@ -37,9 +38,9 @@ __all__ = [
 _MODULES = {
     "DraftConfig": "selfdraft.drafting.draft_config",
     "Engine": "selfdraft.engine",
-    "Generation": "selfdraft.engine",
+    "Generation": "selfdraft.generation",
     "Piece": "selfdraft.text_stream",
-    "Result": "selfdraft.engine",
+    "Result": "selfdraft.generation",
     "SelfdraftError": "selfdraft.errors",
     "SkipSet": "selfdraft.model.skip_set",
     "custom_generate": "selfdraft.transformers_bridge",

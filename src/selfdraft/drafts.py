@@ -13,6 +13,7 @@ from selfdraft.decoding.loop import Drafter
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafting.draft_memory import DraftMemory
+from selfdraft.drafting.earlier_texts import EarlierTexts
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
@@ -53,11 +54,14 @@ class Drafts:
         known: Sequence[SkipSet] = (),
         trace: Trace | None = None,
         may_copy: bool = True,
+        copy_earlier_texts: bool = False,
     ) -> None:
         """`search` replaces the search of `auto`, which reads and writes the store if told to.
 
         It begins with the first of `known`, and tries those before what is in the store. Without
         `may_copy`, no draft has a copy of the weights in fewer bits, whatever the target allows.
+        With `copy_earlier_texts`, the drafts that copy the text also copy from those of requests
+        that have ended.
         """
         self._target = target
         self._may_copy = may_copy
@@ -66,6 +70,7 @@ class Drafts:
         self._known = tuple(known)
         self._trace = trace
         self._memory = DraftMemory(CostModel(self._relative_bytes))
+        self._earlier = EarlierTexts() if copy_earlier_texts else None
         self._searches: dict[str, OnlineSearch] = {}
         self._view = lru_cache(maxsize=8)(target.draft_view)
         self._lock = Lock()
@@ -102,7 +107,13 @@ class Drafts:
             supports_trees=self._target.supports_trees,
             copies_text=copies_text,
             recycles=recycles,
+            earlier=self._earlier.text if self._earlier and copies_text else None,
         )
+
+    def end_request(self, token_ids: Sequence[int]) -> None:
+        """A request has ended, or was stopped, with this text, which later ones may copy."""
+        if self._earlier is not None:
+            self._earlier.add(token_ids)
 
     def search(self, mode: Mode) -> OnlineSearch:
         """The search behind `auto` or `swift`, which all requests share."""

@@ -1,8 +1,7 @@
 """The engine: text in, text out."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -12,82 +11,20 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from selfdraft.config import RequestConfig, RequestOptions, require
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, speculate
-from selfdraft.decoding.state import DecodingState, FinishReason, TokenSink
-from selfdraft.decoding.stats import Stats
+from selfdraft.decoding.state import DecodingState, TokenSink
 from selfdraft.drafts import Draft, Drafts
+from selfdraft.generation import Generation, Result
 from selfdraft.model.loading import load_model
 from selfdraft.model.target import Target
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.trace import Trace
-from selfdraft.text_stream import Piece, TextSink, TokenLogprob
+from selfdraft.text_stream import TextSink
 
 # Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
 # More are allocated when they are needed.
 _MAX_PREALLOCATED_OUTPUT = 2048
 _TREE_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a generation wrote."""
-
-    text: str
-    """The output as text, without the end token and cut before a stop string. Empty without a
-    tokenizer."""
-    token_ids: tuple[int, ...]
-    """The output's tokens, the one that ended it included."""
-    finish_reason: FinishReason | None
-    """Why it ended; None if its consumer stopped early."""
-    stats: Stats
-    logprobs: tuple[TokenLogprob, ...] | None
-    """One entry per token, if asked for."""
-
-    def as_dict(self) -> dict[str, object]:
-        """The result as plain data, ready for JSON."""
-        return {
-            "text": self.text,
-            "token_ids": list(self.token_ids),
-            "finish_reason": self.finish_reason,
-            "stats": self.stats.as_dict(),
-            "logprobs": None if self.logprobs is None else [asdict(lp) for lp in self.logprobs],
-        }
-
-
-class Generation:
-    """One running generation. Iterate over it for pieces of text; stop whenever you like."""
-
-    def __init__(self, target: Target, drafter: Drafter, state: DecodingState, sink: TextSink):
-        self._state = state
-        self._sink = sink
-        self._text: list[str] = []
-        self._pieces = self._run(target, drafter)
-
-    def __iter__(self) -> Iterator[Piece]:
-        return self._pieces
-
-    def __next__(self) -> Piece:
-        return next(self._pieces)
-
-    @property
-    def result(self) -> Result:
-        """What has been written so far; everything, once the iteration has ended."""
-        stats = self._state.stats
-        return Result(
-            text="".join(self._text),
-            token_ids=tuple(self._state.token_ids[stats.num_prompt_tokens :]),
-            finish_reason=self._state.finish_reason,
-            stats=stats,
-            logprobs=tuple(self._sink.logprobs) or None,
-        )
-
-    def _run(self, target: Target, drafter: Drafter) -> Iterator[Piece]:
-        for _ in speculate(target, drafter, self._state):
-            if self._state.is_finished:
-                self._sink.finish()
-            for piece in self._sink.take_pieces():
-                self._text.append(piece.text)
-                yield piece
 
 
 class Engine:
@@ -107,6 +44,7 @@ class Engine:
         remember: bool = True,
         trace: Trace | None = None,
         draft_memory_limit: int | None = None,
+        copy_earlier_texts: bool = False,
         pack: bool = False,
     ) -> None:
         """Use a model that is loaded already. Without a tokenizer prompts are token ids.
@@ -121,6 +59,9 @@ class Engine:
             trace: where the search records what it does.
             draft_memory_limit: bytes that drafts may take for copies of the weights in fewer
                 bits; 0 is no copy, None no limit.
+            copy_earlier_texts: let drafts copy from prompts and outputs of earlier requests of this
+                engine too. Not for users who must not learn of each other: what they are asked or
+                told again comes faster.
             pack: replace the model's linears by packed ones, which are faster on a CPU in bfloat16
                 and give the same bits: the model is then for inference on this device only
                 (`packing`). Without it the model is not touched.
@@ -134,7 +75,13 @@ class Engine:
         )
         self.tokenizer = tokenizer
         self.draft = draft
-        self.drafts = Drafts(self.target, search, remember=remember, trace=trace)
+        self.drafts = Drafts(
+            self.target,
+            search,
+            remember=remember,
+            trace=trace,
+            copy_earlier_texts=copy_earlier_texts,
+        )
         self.drafter(draft)  # a skip set that does not fit fails here, not in the first request
 
     @classmethod
@@ -149,6 +96,7 @@ class Engine:
         remember: bool = True,
         trace: Trace | None = None,
         draft_memory_limit: int | None = None,
+        copy_earlier_texts: bool = False,
         pack: bool = True,
     ) -> "Engine":
         """Load a model by alias (`smollm2-135m`), hub id, local folder or `.gguf` file.
@@ -170,6 +118,7 @@ class Engine:
             remember=remember,
             trace=trace,
             draft_memory_limit=draft_memory_limit,
+            copy_earlier_texts=copy_earlier_texts,
             pack=pack,
         )
 
@@ -231,7 +180,8 @@ class Engine:
             max_new_tokens=config.max_new_tokens,
             eos_token_ids=self.eos_token_ids,
         )
-        return Generation(self.target, self.drafter(draft), state, sink)
+        rounds = speculate(self.target, self.drafter(draft), state)
+        return Generation(rounds, state, sink, on_end=self.drafts.end_request)
 
     def new_state(
         self,

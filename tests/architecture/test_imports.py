@@ -12,7 +12,7 @@ LAYERS = (
     ("model",),
     ("decoding",),
     ("drafting", "prompt", "search", "text_stream"),
-    ("adaptive", "drafts", "engine", "pass_costs", "transformers_bridge", "tuning"),
+    ("adaptive", "drafts", "engine", "generation", "pass_costs", "transformers_bridge", "tuning"),
     ("", "bench", "cli", "server"),
 )
 """From the bottom up; "" is the package itself, the public names. A module may import its own

@@ -15,8 +15,8 @@ from tiny_models import (
 )
 
 from selfdraft import DraftConfig, Engine
-from selfdraft.engine import Result
 from selfdraft.errors import PromptError
+from selfdraft.generation import Result
 
 PROMPT = "the "
 CHAINS = {"off": "off", **{f"chain of {k}": DraftConfig.chain(k) for k in (1, 2, 3, 8)}}

@@ -34,6 +34,15 @@ def chat(
         str | None,
         typer.Option(metavar="TEXT", help="System message to begin with.", rich_help_panel="Chat"),
     ] = None,
+    copy_earlier_texts: Annotated[
+        bool,
+        typer.Option(
+            "--copy-earlier-texts",
+            help="Draft with copies from the conversations before /reset too: faster where they "
+            "are repeated, and the same text.",
+            rich_help_panel="Draft",
+        ),
+    ] = False,
 ) -> None:
     """Talk with a model, which remembers the conversation.
 
@@ -46,7 +55,7 @@ def chat(
     """
     request = sampling.request()
     chosen = draft.resolve()
-    with model.engine(chosen) as engine:
+    with model.engine(chosen, copy_earlier_texts=copy_earlier_texts) as engine:
         require(
             engine.tokenizer is not None and engine.tokenizer.chat_template is not None,
             f"{model.model} has no chat template, so it cannot hold a conversation: continue a "

@@ -7,7 +7,8 @@ from selfdraft.errors import PromptError
 
 if TYPE_CHECKING:
     from selfdraft.drafts import Draft
-    from selfdraft.engine import Engine, Generation, Result
+    from selfdraft.engine import Engine
+    from selfdraft.generation import Generation, Result
 
 
 class Conversation:

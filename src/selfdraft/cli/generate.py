@@ -24,7 +24,8 @@ from selfdraft.config import RequestConfig, require
 
 if TYPE_CHECKING:
     from selfdraft.drafts import Draft
-    from selfdraft.engine import Engine, Result
+    from selfdraft.engine import Engine
+    from selfdraft.generation import Result
     from selfdraft.prompt import Prompt
     from selfdraft.text_stream import Piece
 

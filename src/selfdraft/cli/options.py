@@ -72,7 +72,9 @@ class ModelOptions:
         )
 
     @contextmanager
-    def engine(self, draft: "Draft" = "auto", *, quiet: bool = False) -> Iterator["Engine"]:
+    def engine(
+        self, draft: "Draft" = "auto", *, quiet: bool = False, copy_earlier_texts: bool = False
+    ) -> Iterator["Engine"]:
         """The loaded model, for the length of the block; fetched and converted if it must be.
 
         Torch's threads and the chatter of the libraries are put back afterwards. `quiet` hides
@@ -89,7 +91,13 @@ class ModelOptions:
             # Shows by itself what takes long, so there is no spinner over it.
             folder = pull(self.model, dtype=self.dtype, device=self.device)
             with spinner(f"loading {self.model}", hidden=hidden):
-                engine = Engine.load(folder, dtype=self.dtype, device=self.device, draft=draft)
+                engine = Engine.load(
+                    folder,
+                    dtype=self.dtype,
+                    device=self.device,
+                    draft=draft,
+                    copy_earlier_texts=copy_earlier_texts,
+                )
             yield engine
 
 

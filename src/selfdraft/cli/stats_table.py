@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from selfdraft.decoding.stats import Stats
-    from selfdraft.engine import Result
+    from selfdraft.generation import Result
 
 _ENDINGS = {
     "eos": "the model's end token",

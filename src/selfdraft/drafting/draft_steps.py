@@ -9,6 +9,7 @@ import torch
 
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.calibration import Candidate
+from selfdraft.drafting.free_drafts import Copy
 from selfdraft.model.view import ModelView
 
 _NUM_CANDIDATES = 4
@@ -61,10 +62,10 @@ class SelfDraft:
         beliefs = [Belief(t, p) for t, p in pairs if p > 0] or [Belief(int(ranked.argmax()), 0.0)]
         return beliefs, time.perf_counter() - start
 
-    def candidates(self, beliefs: list[Belief], copied: tuple[int, int] | None) -> list[Candidate]:
-        """The drafted token, its runners-up, and what a copy of the text has instead.
+    def candidates(self, beliefs: list[Belief], copied: Copy | None) -> list[Candidate]:
+        """The drafted token, its runners-up, and what a copy of a text has instead.
 
-        `copied` is the copy's token and matched length. Where the two agree they are right more
+        Where the two agree they are right more
         often, where they do not, less; so that is part of the kind.
         """
         agrees = _agreement(beliefs[0].token_id, copied)
@@ -77,9 +78,10 @@ class SelfDraft:
             family = ("sibling", rank, level(belief.probability), agrees)
             prior = belief.probability
             found.append(Candidate(belief.token_id, (self.plan, *family), prior, family))
-        if copied is not None and all(copied[0] != c.token_id for c in found):
-            key = ("contested copy", min(copied[1], 8), level(beliefs[0].probability))
-            found.append(Candidate(copied[0], key, prior=0.1))
+        if copied is not None and all(copied.token_id != c.token_id for c in found):
+            kind = "contested earlier copy" if copied.is_earlier else "contested copy"
+            key = (kind, min(copied.length, 8), level(beliefs[0].probability))
+            found.append(Candidate(copied.token_id, key, prior=0.1))
         return found
 
     def expectation(self, token_id: int, known: Hashable, prior: float) -> Candidate:
@@ -92,8 +94,11 @@ def level(probability: float) -> int:
     return bisect_right(_LEVELS, probability)
 
 
-def _agreement(token_id: int, copied: tuple[int, int] | None) -> int:
-    """0: nothing worth mentioning is copied; 1: the copy has another token; 2: it has the same."""
-    if copied is None or copied[1] < 2:
+def _agreement(token_id: int, copied: Copy | None) -> int:
+    """0: nothing worth mentioning is copied; 1: the copy has another token; 2: it has the same.
+
+    3 and 4 are 1 and 2 for a copy of an earlier text, which is evidence of another weight.
+    """
+    if copied is None or copied.length < 2:
         return 0
-    return 2 if copied[0] == token_id else 1
+    return (2 if copied.token_id == token_id else 1) + 2 * copied.is_earlier

@@ -17,6 +17,7 @@ from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
 from selfdraft.drafting.free_drafts import FreeDrafts, Place
 from selfdraft.drafting.prices import Prices, chain_worth
+from selfdraft.drafting.suffix_automaton import SuffixAutomaton
 from selfdraft.drafting.tree_growth import Growth, Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
@@ -56,7 +57,9 @@ class Router:
         supports_trees: bool,
         copies_text: bool = True,
         recycles: bool = True,
+        earlier: SuffixAutomaton | None = None,
     ) -> None:
+        """`earlier` are texts of other requests that may be copied too."""
         self._memory = memory
         self._supports_trees = supports_trees
         self._recycles = recycles
@@ -64,6 +67,7 @@ class Router:
             memory.calibration,
             copies_text=copies_text,
             table=memory.successors if recycles else None,
+            earlier=earlier,
         )
         self._draft: SelfDraft | None = None
         self._hope = _HOPE

@@ -29,7 +29,12 @@ NO_MATCH = Match(_START, 0)
 
 
 class SuffixAutomaton:
-    """The tokens of one text, and where each of its substrings occurred last."""
+    """The tokens of one text, and where each of its substrings occurred last.
+
+    While one thread appends, others may ask: what they get is true of the text before the token or
+    after it, for nothing leads to a state that is not complete. A match stays one while the text
+    grows.
+    """
 
     def __init__(self, token_ids: Iterable[int] = ()) -> None:
         self.token_ids: list[int] = []
@@ -44,13 +49,14 @@ class SuffixAutomaton:
     def append(self, token_id: int) -> None:
         """Add one token; constant time on average."""
         self._note_end()
-        new = self._add_state({}, self._length[self._last] + 1, len(self.token_ids))
+        state = self._first_followed_by(token_id)
+        link = _START if state == _NOWHERE else self._split(state, token_id)
+        new = self._add_state({}, self._length[self._last] + 1, len(self.token_ids), link)
         self.token_ids.append(token_id)
         state = self._last
         while state != _NOWHERE and token_id not in self._next[state]:
             self._next[state][token_id] = new
             state = self._link[state]
-        self._link[new] = _START if state == _NOWHERE else self._split(state, token_id)
         self._last = new
 
     def longest_match(self) -> Match:
@@ -60,12 +66,12 @@ class SuffixAutomaton:
 
     def extend(self, match: Match, token_id: int) -> Match:
         """The longest suffix of `match` followed by `token_id` that occurs in the text."""
-        state, length = match.state, match.length
+        state, length = self._state_of(match), match.length
         while token_id not in self._next[state]:
             if state == _START:
                 return NO_MATCH
             state = self._link[state]
-            length = self._length[state]
+            length = min(length, self._length[state])
         return Match(self._next[state][token_id], length + 1)
 
     def continuation(self, match: Match) -> tuple[int, int] | None:
@@ -74,17 +80,32 @@ class SuffixAutomaton:
         A match that occurs only at the very end is shortened until it occurs elsewhere. None if
         nothing is matched.
         """
-        state, length = match.state, match.length
-        while state != _START and self._last_end[state] + 1 >= len(self.token_ids):
+        state, length = self._state_of(match), match.length
+        while state != _START:
+            after = self._last_end[state] + 1  # read once, for another thread may change it
+            if after < len(self.token_ids):
+                return self.token_ids[after], length
             state = self._link[state]
-            length = self._length[state]
-        if state == _START:
-            return None
-        return self.token_ids[self._last_end[state] + 1], length
+            length = min(length, self._length[state])
+        return None
 
     def num_continuations(self, match: Match) -> int:
         """How many different tokens have followed `match`."""
-        return len(self._next[match.state])
+        return len(self._next[self._state_of(match)])
+
+    def _state_of(self, match: Match) -> int:
+        """The state that stands for `match` by now: it is a shorter one's if it was split off."""
+        state = match.state
+        while state != _START and match.length <= self._length[self._link[state]]:
+            state = self._link[state]
+        return state
+
+    def _first_followed_by(self, token_id: int) -> int:
+        """The state of the longest suffix of the text that the token has followed before."""
+        state = self._last
+        while state != _NOWHERE and token_id not in self._next[state]:
+            state = self._link[state]
+        return state
 
     def _split(self, state: int, token_id: int) -> int:
         """The state of exactly the strings of `state` followed by the token: a clone if need be."""
@@ -109,9 +130,7 @@ class SuffixAutomaton:
             self._last_end[state] = end
             state = self._link[state]
 
-    def _add_state(
-        self, following: dict[int, int], length: int, last_end: int, link: int = _NOWHERE
-    ) -> int:
+    def _add_state(self, following: dict[int, int], length: int, last_end: int, link: int) -> int:
         self._next.append(following)
         self._length.append(length)
         self._last_end.append(last_end)

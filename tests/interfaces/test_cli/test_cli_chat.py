@@ -1,7 +1,7 @@
 """`selfdraft chat`, driven through a pipe: one message or command per line."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from typer.testing import Result
 
 import selfdraft.engine
 from selfdraft import Engine
+from selfdraft.drafting.earlier_texts import EarlierTexts
 
 Run = Callable[..., Result]
 BRIEF = ("--max-new-tokens", 6)
@@ -44,6 +45,20 @@ def test_reset_forgets_and_keeps_the_system_message(run: Run, tiny: Path, engine
     brief, kind = (answers(engine, "hello", system=s)[0] for s in ("be brief", "be kind"))
     assert brief != kind
     assert stdout_of(result) == f"{brief}\n{brief}\n{kind}\n"
+
+
+def test_copies_from_earlier_conversations_are_an_option(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards --copy-earlier-texts: it reaches the drafts, changes no answer, and is off unasked."""
+    kept: list[Sequence[int]] = []
+    monkeypatch.setattr(EarlierTexts, "add", lambda _, token_ids: kept.append(token_ids))
+    stdin = "hello\n/reset\nhello\n"
+    plain = run("chat", tiny, *BRIEF, stdin=stdin)
+    assert kept == []
+    copied = run("chat", tiny, *BRIEF, "--copy-earlier-texts", stdin=stdin)
+    assert stdout_of(copied) == stdout_of(plain)
+    assert len(kept) == 2
 
 
 def test_commands_answer_on_stderr(run: Run, tiny: Path) -> None:

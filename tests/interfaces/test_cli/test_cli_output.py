@@ -8,7 +8,7 @@ from selfdraft.cli.generate import _in_turn
 from selfdraft.cli.stats_table import SpeedComparison
 from selfdraft.cli.terminal import write_json
 from selfdraft.decoding.stats import Stats
-from selfdraft.engine import Result
+from selfdraft.generation import Result
 from selfdraft.text_stream import Piece
 
 
