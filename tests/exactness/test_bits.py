@@ -1,7 +1,7 @@
 """Contract L2: in bfloat16 on a CPU, logits are the same bits with and without speculation.
 
 The bits hold because oneDNN gives a row of a linear the same bits for any number of rows from two
-up, and because every row's attention is a call of its own (DESIGN section 2).
+up, and because every row's attention is computed as if the row were alone (DESIGN section 2).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,22 @@ from tree_strategies import parent_lists
 
 from selfdraft import DraftConfig, Engine
 from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.model import attention_kernel
 from selfdraft.model.target import Target
+
+
+@pytest.fixture(scope="module", params=["our attention", "torch's attention"], autouse=True)
+def _attention(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test runs by our kernel, where there is one, and by torch's."""
+    if request.param == "our attention":
+        if not attention_kernel.is_there():
+            pytest.skip("no kernel: no C compiler at install, or no AVX512")
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_kernel, "_kernel", lambda: None)
+        yield
+
 
 MANY_SIBLINGS = DraftConfig(
     skip_set=EVERYTHING, stop_confidence=0.0, max_draft_steps=3, sibling_counts=((1.0, 20),)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfdraft.model import int4_dot
+from selfdraft.model import attention_kernel, int4_dot
 from selfdraft.model.target import Target
 
 _PACKAGES = ("selfdraft", "torch", "transformers", "numpy", "safetensors", "tokenizers")
@@ -39,6 +39,7 @@ def provenance(model: str, target: Target) -> dict[str, Any]:
         "machine": _machine(target.device),
         "threads": torch.get_num_threads(),
         "own_int4_kernel": int4_dot.is_there(),
+        "own_attention_kernel": attention_kernel.is_there(),
         "dtype": str(target.dtype).removeprefix("torch."),
         "device": str(target.device),
         "model": {"name": model, "fingerprint": target.fingerprint.weights},

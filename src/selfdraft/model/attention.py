@@ -1,7 +1,8 @@
 """Attention as transformers asks for it, so that a row's bits do not depend on the rows beside it.
 
 Contract L2 (DESIGN section 2) wants a token's logits to be the same bits whether it is decoded
-alone or verified as one node of a tree. `row_attention` computes new rows on a CPU in that way.
+alone or verified as one node of a tree. On a CPU `attention_kernel` computes new rows in that way,
+or `row_attention` where there is no such kernel.
 
 On devices with one launch per call (GPUs) that would be slow and would not buy exact bits, so
 there the rows share one call with a mask, and the contract is L4.
@@ -24,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from selfdraft.errors import UnsupportedModelError
+from selfdraft.model import attention_kernel
 from selfdraft.model.row_attention import PathSlots, attend_in_calls
 from selfdraft.model.row_paths import RowPaths
 from selfdraft.shapes import Keys, Queries, Values
@@ -106,7 +108,9 @@ def path_attention(
 
     if special:
         return _attend_by_row(module, query, key, value, starts, row_paths, scaling, special), None
-    return attend_in_calls(query, key, value, starts, row_paths, scaling), None
+    can_use_ours = attention_kernel.can_attend(query, key, value)
+    attend = attention_kernel.attend if can_use_ours else attend_in_calls
+    return attend(query, key, value, starts, row_paths, scaling), None
 
 
 def _prefill(

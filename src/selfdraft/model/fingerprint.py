@@ -171,6 +171,7 @@ def _versions() -> tuple[str, ...]:
 def _own_code() -> str:
     """What certifies: a version number stands still while its code is being worked on."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*.so")]):  # kernels of our own, too
         digest.update(file.read_bytes())
     return digest.hexdigest()

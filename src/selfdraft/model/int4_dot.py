@@ -5,14 +5,12 @@ AVX512-VNNI; without it drafts run by torch's kernel (`low_bit_linear.Int4Linear
 """
 
 import ctypes
-import sysconfig
-from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from selfdraft.model.compiled import Kernel, load_kernel
 from selfdraft.model.rounding import GROUP, Int4Groups
 
 _VERSION = 1  # of layout and arguments; a build from before a change of them is not used
@@ -20,25 +18,12 @@ _OUTPUTS = 16  # of one block of weights
 _BLOCK_BYTES = _OUTPUTS * (GROUP // 2 + 4)
 _FEATURE_BYTES = GROUP + 12  # of a group of rounded features
 
-_Kernel = Callable[..., None]
-
 
 @lru_cache
-def _kernel() -> _Kernel | None:
-    """The compiled product; None if it was not built, or if this CPU cannot run it."""
-    file = Path(__file__).with_name(f"_int4_dot{sysconfig.get_config_var('EXT_SUFFIX')}")
-    try:
-        library = ctypes.CDLL(str(file))
-    except OSError:
-        return None
-    is_ours = getattr(library, "int4_dot_version", lambda: 0)() == _VERSION
-    if not is_ours or not library.int4_dot_is_supported():
-        return None
+def _kernel() -> Kernel | None:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.int4_dot.argtypes = [pointer] * 3 + [number] * 3 + [pointer, ctypes.c_int]
-    library.int4_dot.restype = None
-    product: _Kernel = library.int4_dot
-    return product
+    arguments: list[type] = [*[pointer] * 3, *[number] * 3, pointer, ctypes.c_int]
+    return load_kernel("int4_dot", _VERSION, arguments)
 
 
 def is_there() -> bool:

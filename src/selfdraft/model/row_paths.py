@@ -97,6 +97,21 @@ class RowPaths:
             self._made[key] = self._new_mask(prefix_length, starts).to(device)
         return self._made[key]  # type: ignore[return-value]
 
+    def table(self, starts: tuple[int, ...]) -> Tensor:
+        """A line for each path: the first key that its row sees, its length, and itself.
+
+        Of shape `[paths, 2 + longest]`, in int32, for a kernel that takes each row by itself.
+        """
+        key = ("table", starts)
+        if key not in self._made:
+            longest = max(len(path) for path in self.paths)
+            lines = [
+                (starts[len(path) - 1], len(path), *path, *(0,) * (longest - len(path)))
+                for path in self.paths
+            ]
+            self._made[key] = torch.tensor(lines, dtype=torch.int32)
+        return self._made[key]  # type: ignore[return-value]
+
     def _new_plan(
         self,
         prefix_length: int,
