@@ -6,6 +6,8 @@ summary.json         made from the two when a run ends
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +29,35 @@ class ResultFolder:
     """Results of one set of arguments, on one machine, with one version of the code."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        """Begin a folder, or go on with one of the same arguments and provenance.
+        """Read what is in the folder; nothing is written before `begin`.
 
         Raises:
             ConfigError: the folder belongs to other arguments or another provenance, or cannot be
-                written.
+                read.
         """
         self.path = path
         self.manifest = {"format": FORMAT} | manifest
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if (path / MANIFEST).exists():
+        with _named_errors(path):
+            names = [file.name for file in path.iterdir()] if path.exists() else []
+            if MANIFEST in names:
                 self._require_same(read_json(path / MANIFEST))
-            else:
-                self._require_empty()
-                write_json_file(path / MANIFEST, self.manifest)
+            elif MEASUREMENTS in names:
+                raise ConfigError(
+                    f"{path} has measurements without a {MANIFEST}, so nobody knows of what: give "
+                    "another --out"
+                )
             _cut_half_line(path / MEASUREMENTS)
             self.measurements = read_lines(path / MEASUREMENTS)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot use {path} ({error.strerror}): give another --out"
-            ) from error
+
+    def begin(self) -> None:
+        """Make the folder, unless it is there: measuring begins, so that arguments were right.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        with _named_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json_file(self.path / MANIFEST, self.manifest)
 
     def add(self, measurement: Measurement) -> None:
         """Keep a measurement, on disk as well."""
@@ -58,13 +68,6 @@ class ResultFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replace the summary."""
         write_json_file(self.path / SUMMARY, summary)
-
-    def _require_empty(self) -> None:
-        if (self.path / MEASUREMENTS).exists():
-            raise ConfigError(
-                f"{self.path} has measurements without a {MANIFEST}, so nobody knows of what: give "
-                "another --out"
-            )
 
     def _require_same(self, found: dict[str, Any]) -> None:
         for part in ("format", "arguments", "provenance"):
@@ -83,6 +86,15 @@ class ResultFolder:
                     "delete the folder"
                 )
         self.manifest = found
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """What the system says of a folder, with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot use {path} ({error.strerror}): give another --out") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def _measured(model: ModelOptions, options: RunOptions) -> tuple[Path, dict[str,
         folder = ResultFolder(options.folder(model.model), head)
         work = _work(tasks, options, engine)
         with ready_methods(model, options, engine, _model_folder(model)) as methods:
+            folder.begin()
             names = [method.name for method in methods]
             with bench_progress(names, len(work) * len(methods)) as progress:
                 for measurement in folder.measurements:

@@ -20,6 +20,7 @@ TASKS = {"spec-bench": ("writing", "qa", "translation"), "gsm8k": ("all",)}
 def write_results(path: Path, factor: float = 1.0, wrong: str | None = None) -> dict[str, Any]:
     """Results in which `auto` is `factor` times as fast as in `METHODS`, and `wrong` is wrong."""
     folder = ResultFolder(path, manifest())
+    folder.begin()
     for made_up in measurements(factor):
         folder.add(made_up)
     names = list(METHODS)

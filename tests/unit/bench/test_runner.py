@@ -22,6 +22,7 @@ def run(
     time_limit: float | None = None,
 ) -> Ending:
     folder = ResultFolder(path, {"arguments": {}, "provenance": {}})
+    folder.begin()
     return measure(work, methods, folder, watcher, device=CPU, time_limit=time_limit)
 
 
