@@ -65,8 +65,8 @@ class SelfDraft:
     def candidates(self, beliefs: list[Belief], copied: Copy | None) -> list[Candidate]:
         """The drafted token, its runners-up, and what a copy of a text has instead.
 
-        Where the two agree they are right more
-        often, where they do not, less; so that is part of the kind.
+        Where the two agree they are right more often, where they do not, less; so that is part of
+        the kind.
         """
         agrees = _agreement(beliefs[0].token_id, copied)
         family: tuple[object, ...] = ("self", level(beliefs[0].probability), agrees)
