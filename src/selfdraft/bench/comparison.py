@@ -31,12 +31,14 @@ class Change:
 def changes(before: Summary, after: Summary) -> list[Change]:
     """Every task and method that both have, as long as they share a baseline.
 
-    Speedups are compared, not seconds: the baseline takes out a machine that was faster that day.
+    A task that is the only one stands for all of them. Speedups are compared, not seconds: the
+    baseline takes out a machine that was faster that day.
     """
     baseline = next((b for b in (PLAIN, VANILLA) if _has(before, b) and _has(after, b)), None)
     if baseline is None:
         return []
     old, new = _ratios(before, baseline), _ratios(after, baseline)
+    is_sole = len({task for task, _ in old.keys() & new.keys() if task is not None}) == 1
     return [
         Change(
             task or "all tasks",
@@ -47,7 +49,7 @@ def changes(before: Summary, after: Summary) -> list[Change]:
             _verdict(old[task, method], new[task, method]),
         )
         for task, method in old
-        if (task, method) in new and method != baseline
+        if (task, method) in new and method != baseline and not (is_sole and task is None)
     ]
 
 

@@ -54,6 +54,8 @@ def change_section(
     if differing:
         items = "".join(f"<li>{escape(line)}</li>" for line in differing)
         parts.append(f"<p>Besides the code, this differs:</p><ul class='note'>{items}</ul>")
+    else:
+        parts.append("<p>Arguments, versions and machine are the same.</p>")
     if drawing is not None:
         parts.append(_figure(drawing))
     if found:

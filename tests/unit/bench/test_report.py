@@ -153,6 +153,14 @@ def test_better_and_worse_need_intervals_that_do_not_touch(tmp_path: Path) -> No
     assert ratio == pytest.approx(1.5)
 
 
+def test_a_sole_task_is_not_shown_twice(tmp_path: Path) -> None:
+    """Guards against a table whose lines all come twice, as "all tasks" again."""
+    before = write_results(tmp_path / "one")
+    one_task = before | {"cells": [c for c in before["cells"] if c["task"] in (None, "gsm8k")]}
+    assert {c.task for c in changes(before, before)} > {"gsm8k", "all tasks"}
+    assert {c.task for c in changes(one_task, before)} == {"gsm8k"}
+
+
 def test_what_else_differs_is_said(tmp_path: Path) -> None:
     """Guards against a change of threads that looks like a change of the code."""
     before, after = write_results(tmp_path / "one"), write_results(tmp_path / "two")
