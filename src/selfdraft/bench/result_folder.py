@@ -29,7 +29,7 @@ class ResultFolder:
     """Results of one set of arguments, on one machine, with one version of the code."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        """Read what is in the folder; nothing is written before `begin`.
+        """Read what is in the folder; none is made before `begin`.
 
         Raises:
             ConfigError: the folder belongs to other arguments or another provenance, or cannot be

@@ -20,7 +20,7 @@ int int4_dot_is_supported(void) {
 }
 
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni")
-#include <immintrin.h>
+#include "_bfloat16.h"
 
 enum { OUTPUTS = 16, GROUP = 32, CODE_BYTES = OUTPUTS * GROUP / 2, BLOCK = CODE_BYTES + 64 };
 
@@ -30,18 +30,6 @@ typedef struct {
     int32_t sum_of_codes;
     float scale, sum;
 } Features;
-
-static inline __m512 widen(const void *bfloat16) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bfloat16));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-static inline __m256i narrow(__m512 values) {
-    __m512i bits = _mm512_castps_si512(values);
-    __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-}
 
 static void round_features(const uint16_t *row, int64_t num_groups, Features *features) {
     for (int64_t g = 0; g < num_groups; g++) {

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-/* Of the arguments: `path_attention.py` compares it with its own. */
+/* Of the arguments: `attention_kernel.py` compares it with its own. */
 int path_attention_version(void) { return 1; }
 
 int path_attention_is_supported(void) {
@@ -20,7 +20,7 @@ int path_attention_is_supported(void) {
 }
 
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
-#include <immintrin.h>
+#include "_bfloat16.h"
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -35,7 +35,8 @@ typedef struct {
     const int32_t *paths;
     float *room; /* for each thread: QUERIES * (key_dim + keys rounded up to LANES) */
     int64_t query_head, query_row, key_head, key_row, value_head, value_row;
-    int64_t num_rows, num_paths, num_kv_heads, group, key_dim, value_dim, prefix, path_columns, room_columns;
+    int64_t num_rows, num_paths, num_kv_heads, group, key_dim, value_dim, prefix;
+    int64_t path_columns, room_columns;
     float scale;
     int32_t num_threads;
 } Arguments;
@@ -49,18 +50,6 @@ typedef struct {
 static inline int64_t row_of(const Visible *seen, int64_t i) {
     return i < seen->num_cached ? seen->first + i
                                 : seen->prefix + seen->path[i - seen->num_cached];
-}
-
-static inline __m512 widen(const uint16_t *bfloat16) {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)bfloat16));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-static inline __m256i narrow(__m512 values) {
-    __m512i bits = _mm512_castps_si512(values);
-    __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
 }
 
 /* e^x for x <= 0: 2^n times a Taylor polynomial of what is left, at most ln(2) / 2. */
