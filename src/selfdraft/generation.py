@@ -1,6 +1,6 @@
 """One generation of an engine: pieces of text while it runs, and the result."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from selfdraft.decoding.loop import Round
@@ -36,7 +36,10 @@ class Result:
 
 
 class Generation:
-    """One running generation. Iterate over it for pieces of text; stop whenever you like."""
+    """One running generation. Iterate over it for pieces of text; stop whenever you like.
+
+    Who decodes several in turn calls `step` instead, which does one round and no more.
+    """
 
     def __init__(
         self,
@@ -50,14 +53,31 @@ class Generation:
         self._state = state
         self._sink = sink
         self._text: list[str] = []
-        # Does not know this object: dropping it then ends the request at once, and frees its cache.
-        self._pieces = _write(rounds, state, sink, self._text, on_end)
+        # Do not know this object: dropping it then ends the request at once, and frees its cache.
+        self._rounds = _write(rounds, state, sink, self._text, on_end)
+        self._pieces = (piece for pieces in self._rounds for piece in pieces)
 
     def __iter__(self) -> Iterator[Piece]:
         return self._pieces
 
     def __next__(self) -> Piece:
         return next(self._pieces)
+
+    def step(self) -> list[Piece]:
+        """The pieces of one more round, which may be none; the first call reads the prompt too.
+
+        Nothing happens once the generation has ended.
+        """
+        return next(self._rounds, [])
+
+    def close(self) -> None:
+        """End it now. What was written so far stays in `result`; dropping it frees the cache."""
+        self._rounds.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last round ended it, by `result.finish_reason`."""
+        return self._state.is_finished
 
     @property
     def result(self) -> Result:
@@ -78,14 +98,14 @@ def _write(
     sink: TextSink,
     text: list[str],
     on_end: Callable[[Sequence[int]], None],
-) -> Iterator[Piece]:
-    """The pieces of all rounds, which `text` takes too."""
+) -> Generator[list[Piece], None, None]:
+    """The pieces of each round, whose text `text` takes too."""
     try:
         for _ in rounds:
             if state.is_finished:
                 sink.finish()
-            for piece in sink.take_pieces():
-                text.append(piece.text)
-                yield piece
+            pieces = sink.take_pieces()
+            text.extend(piece.text for piece in pieces)
+            yield pieces
     finally:
         on_end(state.token_ids)

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from selfdraft.decoding.state import NewToken
+from selfdraft.decoding.token_tree import Source
 
 _REPLACEMENT = "\ufffd"
 """What a tokenizer writes for bytes that are not, or not yet, a character."""
@@ -19,8 +20,13 @@ class Piece:
 
     text: str
     token_ids: tuple[int, ...]
-    from_draft: bool
-    """Whether every token of the piece was drafted and accepted, none the target's bonus token."""
+    sources: tuple[Source, ...]
+    """Who named each token."""
+
+    @property
+    def from_draft(self) -> bool:
+        """Whether every token of the piece was drafted and accepted, none the target's bonus."""
+        return bool(self.sources) and "target" not in self.sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +165,8 @@ class TextSink:
         if not text and not self._waiting:
             return
         token_ids = tuple(token.token_id for token in self._waiting)
-        from_draft = bool(token_ids) and all(token.from_draft for token in self._waiting)
-        self._pieces.append(Piece(text, token_ids, from_draft))
+        sources = tuple(token.source for token in self._waiting)
+        self._pieces.append(Piece(text, token_ids, sources))
         self._waiting = []
 
 

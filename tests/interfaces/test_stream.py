@@ -70,6 +70,43 @@ def test_from_draft_tells_drafted_tokens() -> None:
     assert sum(piece.from_draft for piece in pieces) == result.stats.num_accepted
 
 
+def test_sources_tell_who_named_a_token() -> None:
+    """Guards against a draft that is credited with what another named."""
+    pieces, result = stream_text("abcdefghij", DraftConfig.chain(4))
+    sources = [source for piece in pieces for source in piece.sources]
+    assert sources == [*["model"] * 4, "target"] * 2
+    pieces, result = stream_text("to be or not " * 12, "suffix")
+    sources = [source for piece in pieces for source in piece.sources]
+    assert set(sources) == {"text", "target"}
+    assert sources.count("text") == result.stats.num_accepted > 0
+
+
+def test_a_step_is_one_round() -> None:
+    """Guards against a step that decodes until text comes: other requests would wait for it."""
+    engine = tiny_engine()
+    expected = engine.generate(make_prompt(6), draft=TREE, max_new_tokens=16)
+    generation = engine.stream(make_prompt(6), draft=TREE, max_new_tokens=16)
+    steps = []
+    while not generation.is_finished:
+        steps.append(generation.step())
+        assert generation.result.stats.num_rounds == len(steps)
+    assert len(steps) == expected.stats.num_rounds
+    assert [i for step in steps for p in step for i in p.token_ids] == [*expected.token_ids]
+    assert generation.step() == []
+
+
+def test_a_closed_generation_keeps_what_it_wrote() -> None:
+    """Guards against a cancelled request that goes on, or forgets its beginning."""
+    generation = tiny_engine().stream(make_prompt(6), draft=TREE, max_new_tokens=64)
+    generation.step()
+    before = generation.result
+    generation.close()
+    assert generation.step() == []
+    assert generation.result == before
+    assert before.token_ids
+    assert before.finish_reason is None
+
+
 @pytest.mark.parametrize("num_taken", [0, 1, 3, 8])
 def test_leaving_a_stream_changes_nothing(num_taken: int) -> None:
     """Guards against an engine that is left in the middle of a draft."""

@@ -124,7 +124,7 @@ def test_sink_gives_every_token_to_one_piece() -> None:
     sink = TextSink(tokenizer, stop=["!!"], num_logprobs=0, eos_token_ids=frozenset([0]))
     token_ids = [*tokenizer("日a!b").input_ids, 0]
     for token_id in token_ids:
-        sink.push(NewToken(token_id, from_draft=True, logits=torch.zeros(4)))
+        sink.push(NewToken(token_id, "model", torch.zeros(4)))
     sink.finish()
     pieces = sink.take_pieces()
     assert [i for piece in pieces for i in piece.token_ids] == token_ids
@@ -138,6 +138,6 @@ def test_an_end_token_that_is_an_ordinary_token_is_not_shown() -> None:
     *written, end = tokenizer("ab!").input_ids
     sink = TextSink(tokenizer, stop=[], num_logprobs=0, eos_token_ids=frozenset([end]))
     for token_id in (*written, end):
-        sink.push(NewToken(token_id, from_draft=False, logits=torch.zeros(4)))
+        sink.push(NewToken(token_id, "target", torch.zeros(4)))
     sink.finish()
     assert "".join(piece.text for piece in sink.take_pieces()) == "ab"

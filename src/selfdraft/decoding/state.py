@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.stats import Stats
+from selfdraft.decoding.token_tree import Source
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.shapes import VocabLogits
 
@@ -19,8 +20,13 @@ class NewToken:
     """One token of the output, and the logits it was chosen from."""
 
     token_id: int
-    from_draft: bool
+    source: Source
     logits: VocabLogits
+
+    @property
+    def from_draft(self) -> bool:
+        """Whether a draft named it before the target did."""
+        return self.source != "target"
 
 
 class TokenSink(Protocol):

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
+
+Source = Literal["target", "model", "text", "earlier", "recycled"]
+"""Who named a token first: the target itself, its draft (the model made cheaper), a copy from this
+request's text or from that of an earlier request, or recycled runners-up."""
 
 Path = tuple[int, ...]
 """Nodes from the root down, each the child of the one before it."""
@@ -14,14 +19,17 @@ class TokenTree:
 
     `parents[i]` is the parent of node i and comes before it; the root's is -1. Nodes of the main
     chain should come first, in order: the cache then holds them as the next tokens already.
+    `sources[i]` is who named node i; without any, the model's draft named all but the root.
     """
 
     token_ids: tuple[int, ...]
     parents: tuple[int, ...]
+    sources: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) == len(self.parents) >= 1, "one parent for every node"
         assert self.parents[0] == -1, "node 0 is the root"
+        assert len(self.sources) in (0, len(self.parents)), "a source for every node, or none"
         assert all(0 <= p < i for i, p in enumerate(self.parents[1:], start=1)), "parents first"
 
     @classmethod
@@ -41,6 +49,10 @@ class TokenTree:
     def depth(self) -> int:
         """Drafted positions: nodes below the root on the longest path."""
         return max(len(path) for path in self.paths) - 1
+
+    def source(self, node: int) -> Source:
+        """Who named the token of a node below the root."""
+        return self.sources[node] if self.sources else "model"
 
     def drafted_tokens(self, path: Path) -> tuple[int, ...]:
         """The tokens of `path` below the root."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfdraft.decoding.state import DecodingState, NewToken
-from selfdraft.decoding.token_tree import Path, TokenTree
+from selfdraft.decoding.token_tree import Path, Source, TokenTree
 from selfdraft.model.target import Target
 from selfdraft.shapes import Logits
 
@@ -13,14 +13,16 @@ from selfdraft.shapes import Logits
 class Verdict:
     """What the target said about a tree: its own next token after every node, and why."""
 
+    tree: TokenTree
     choices: Sequence[int]
     logits: Logits
 
     def tokens_along(self, path: Path) -> list[NewToken]:
         """The tokens chosen after each node of `path`: drafted ones, then the bonus token."""
+        sources: list[Source] = [*(self.tree.source(node) for node in path[1:]), "target"]
         return [
-            NewToken(self.choices[node], from_draft=node != path[-1], logits=self.logits[node])
-            for node in path
+            NewToken(self.choices[node], source, self.logits[node])
+            for node, source in zip(path, sources, strict=True)
         ]
 
 
@@ -29,4 +31,4 @@ def verify(target: Target, tree: TokenTree, state: DecodingState) -> Verdict:
     logits = target.forward(state.cache, tree.token_ids, tree.paths)
     tails = [tree.drafted_tokens(path) for path in tree.paths]
     choices = state.chooser.choose(logits, state.token_ids, tails)
-    return Verdict(choices.tolist(), logits)  # the round's one host sync
+    return Verdict(tree, choices.tolist(), logits)  # the round's one host sync

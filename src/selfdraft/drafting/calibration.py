@@ -10,6 +10,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from threading import Lock
 
+from selfdraft.decoding.token_tree import Source
+
 _PRIOR_WEIGHT = 4.0  # outcomes that a prior is worth
 _MEMORY = 64  # outcomes of a key that are remembered, roughly
 _MAX_KEYS = 4096
@@ -27,6 +29,7 @@ class Candidate:
     key: Hashable
     prior: float
     family: Hashable = None
+    source: Source = "model"
 
 
 @dataclass(slots=True)

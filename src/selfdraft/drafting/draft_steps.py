@@ -81,7 +81,7 @@ class SelfDraft:
         if copied is not None and all(copied.token_id != c.token_id for c in found):
             kind = "contested earlier copy" if copied.is_earlier else "contested copy"
             key = (kind, min(copied.length, 8), level(beliefs[0].probability))
-            found.append(Candidate(copied.token_id, key, prior=0.1))
+            found.append(Candidate(copied.token_id, key, prior=0.1, source=copied.source))
         return found
 
     def expectation(self, token_id: int, known: Hashable, prior: float) -> Candidate:

@@ -7,6 +7,7 @@ calibrated on every token that is written, and can wait unused at no cost until 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
+from selfdraft.decoding.token_tree import Source
 from selfdraft.drafting.calibration import Calibration, Candidate
 from selfdraft.drafting.earlier_texts import SEPARATOR
 from selfdraft.drafting.recycling import Successors, SuccessorTable
@@ -40,6 +41,11 @@ class Copy:
     """Whether it is the text of an earlier request."""
     is_sole: bool
     """Whether nothing else has followed the match there."""
+
+    @property
+    def source(self) -> Source:
+        """Whose text it is."""
+        return "earlier" if self.is_earlier else "text"
 
 
 class FreeDrafts:
@@ -123,7 +129,7 @@ def _candidate(copy: Copy, best_recycled: int | None) -> Candidate:
     is_best = None if best_recycled is None else best_recycled == copy.token_id
     kind = "earlier copy" if copy.is_earlier else "copy"
     key = (kind, _bucket(copy.length), is_best, copy.is_sole)
-    return Candidate(copy.token_id, key, copy.length / (copy.length + 3))
+    return Candidate(copy.token_id, key, copy.length / (copy.length + 3), source=copy.source)
 
 
 def _recycled(
@@ -137,7 +143,7 @@ def _recycled(
     ):
         if token_id not in copied:
             key = ("recycled", successors.num_tokens, rank, gap, is_long)
-            yield Candidate(token_id, key, prior / 2 if is_long else prior)
+            yield Candidate(token_id, key, prior / 2 if is_long else prior, source="recycled")
 
 
 def _bucket(length: int) -> int:

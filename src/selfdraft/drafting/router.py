@@ -101,7 +101,7 @@ class Router:
             self._rounds_undrafted = 0 if steps else self._rounds_undrafted + 1
         growth = Growth(self._memory, self._free, steps)
         nodes = grow(
-            Node(state.token_ids[-1], -1, 0, 1.0, self._free.end, 0),
+            Node(state.token_ids[-1], -1, 0, 1.0, self._free.end, 0, "target"),
             growth.children,
             growth.join,
             prices,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.decoding.token_tree import Source, TokenTree
 from selfdraft.drafting.calibration import Candidate
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep
@@ -28,16 +28,19 @@ class Node:
     """The place after the node."""
     chain_index: int | None
     """How many drafted tokens lead here, if nothing else does."""
+    source: Source
+    """Who named the token."""
 
 
-Children = Callable[[Node], Iterable[tuple[int, float]]]
-"""Tokens that may follow a node, each with its probability if the node is right."""
+Children = Callable[[Node], Iterable[tuple[int, float, Source]]]
+"""Tokens that may follow a node, each with its probability if the node is right, and who named
+it."""
 
 
 def grow(
     root: Node,
     children: Children,
-    join: Callable[[Node, int, int, float], Node],
+    join: Callable[[Node, int, int, float, Source], Node],
     prices: Prices,
     *,
     max_depth: int,
@@ -45,12 +48,13 @@ def grow(
 ) -> list[Node]:
     """The nodes that are worth most together, parents first; the root is the first.
 
-    `join(parent, parent_index, token_id, probability)` makes a node. With `is_chain` every node is
-    the child of the one before it.
+    `join(parent, parent_index, token_id, probability, source)` makes a node. With `is_chain` every
+    node is the child of the one before it.
     """
     nodes = [root]
     taken: set[tuple[int, int]] = set()
-    open_: list[tuple[float, int, int, int]] = []  # (-probability, order, parent, token)
+    # (-probability, order, parent, token, source)
+    open_: list[tuple[float, int, int, int, Source]] = []
     order = num_best = 0
     worth = best_worth = 0.0
 
@@ -59,19 +63,19 @@ def grow(
         node = nodes[index]
         if node.depth >= max_depth:
             return
-        for token_id, probability in children(node):
+        for token_id, probability, source in children(node):
             order += 1
-            heappush(open_, (-node.probability * probability, order, index, token_id))
+            heappush(open_, (-node.probability * probability, order, index, token_id, source))
 
     push_children(0)
     num_best = 1
     while open_ and len(nodes) < min(prices.max_rows, num_best + _PATIENCE):
-        negative, _, parent, token_id = heappop(open_)
+        negative, _, parent, token_id, source = heappop(open_)
         if (parent, token_id) in taken or (is_chain and parent != len(nodes) - 1):
             continue
         taken.add((parent, token_id))
         worth += -negative - prices.row(len(nodes))
-        nodes.append(join(nodes[parent], parent, token_id, -negative))
+        nodes.append(join(nodes[parent], parent, token_id, -negative, source))
         if worth > best_worth:
             best_worth, num_best = worth, len(nodes)
         push_children(len(nodes) - 1)
@@ -95,6 +99,7 @@ def main_path_first(nodes: list[Node]) -> tuple[TokenTree, list[Node]]:
     tree = TokenTree(
         token_ids=tuple(nodes[index].token_id for index in ordering),
         parents=tuple(position[nodes[index].parent] for index in ordering),
+        sources=tuple(nodes[index].source for index in ordering),
     )
     return tree, [nodes[index] for index in ordering]
 
@@ -107,11 +112,13 @@ class Growth:
         self._free = free
         self._steps = steps
 
-    def children(self, node: Node) -> list[tuple[int, float]]:
+    def children(self, node: Node) -> list[tuple[int, float, Source]]:
         """Where the self-draft was asked, what it said; elsewhere what comes for nothing."""
-        return [(c.token_id, self._calibration.of(c)) for c in self._candidates(node)]
+        return [(c.token_id, self._calibration.of(c), c.source) for c in self._candidates(node)]
 
-    def join(self, parent: Node, parent_index: int, token_id: int, probability: float) -> Node:
+    def join(
+        self, parent: Node, parent_index: int, token_id: int, probability: float, source: Source
+    ) -> Node:
         """The node of `token_id` under `parent`."""
         index = parent.chain_index
         is_drafted = (
@@ -126,6 +133,7 @@ class Growth:
             probability,
             self._free.after(parent.place, token_id),
             index + 1 if index is not None and is_drafted else None,
+            source,
         )
 
     def _candidates(self, node: Node) -> tuple[Candidate, ...] | list[Candidate]:

@@ -50,8 +50,8 @@ def test_a_comparison_says_where_outputs_part(other: tuple[int, ...], words: str
 @pytest.mark.parametrize(("num_drafted", "num_vanilla"), [(3, 8), (8, 3), (4, 4), (1, 0)])
 def test_a_comparison_runs_both_to_the_end(num_drafted: int, num_vanilla: int) -> None:
     """Guards the figures of an output that is longer than the other, or held back its tokens."""
-    drafted = iter([Piece("d", (1, 2), True)] * num_drafted)
-    vanilla = iter([Piece("v", (1,), False)] * num_vanilla)
+    drafted = iter([Piece("d", (1, 2), ("model", "model"))] * num_drafted)
+    vanilla = iter([Piece("v", (1,), ("target",))] * num_vanilla)
     shown = "".join(piece.text for piece in _in_turn(drafted, vanilla))
     assert shown == "d" * num_drafted
     assert next(vanilla, None) is None

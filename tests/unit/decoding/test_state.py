@@ -35,7 +35,10 @@ def make_state(
 def tokens(*token_ids: int) -> list[NewToken]:
     """New tokens of one round: all drafted, but the last."""
     last = len(token_ids) - 1
-    return [NewToken(t, i != last, torch.zeros(4)) for i, t in enumerate(token_ids)]
+    return [
+        NewToken(t, "model" if i != last else "target", torch.zeros(4))
+        for i, t in enumerate(token_ids)
+    ]
 
 
 def test_commit_keeps_the_rows_of_the_path() -> None:
