@@ -133,6 +133,7 @@ class Tuning:
         self._target = engine.target
         self._costs = costs
         self._config = config
+        self._windows = tuple(windows)
         self.space = SkipSpace(engine.target.layers)
         known = [] if start is None else [self.space.units_of(start)]
         first = known[0] if known else self.space.spread(config.skip_ratio or 0.0)
@@ -146,7 +147,7 @@ class Tuning:
             config=config,
             trace=trace,
         )
-        self._search.look_at(tuple(windows))
+        self._search.look_at(self._windows)
 
     def run(self) -> Iterator["Tuning"]:
         """Yield after every step, until the search has nothing left to do."""
@@ -168,7 +169,16 @@ class Tuning:
     @property
     def predicted_speedup(self) -> float:
         """Tokens per second over plain decoding, by the measured costs; below 1 it does not pay."""
-        return self._speedup(self._search.best, self.agreement)
+        return self.predict_speedup(self.best, self.agreement)
+
+    def predict_speedup(self, skip_set: SkipSet, agreement: Agreement) -> float:
+        """Of any set that agrees with the target so often."""
+        draft_seconds = self._costs.draft_seconds(skip_set)
+        return predict(agreement.acceptance, draft_seconds, self._costs.verify_seconds).speedup
+
+    def score(self, skip_set: SkipSet) -> Agreement:
+        """How often any set agrees with the target on the windows."""
+        return self._score(self.space.units_of(skip_set), self._windows)
 
     @property
     def num_proposals(self) -> int:
@@ -187,11 +197,7 @@ class Tuning:
     def _worth(self, units: Units, agreement: Agreement) -> float:
         if self._config.skip_ratio is not None:
             return agreement.matchness
-        return self._speedup(units, agreement)
-
-    def _speedup(self, units: Units, agreement: Agreement) -> float:
-        draft_seconds = self._costs.draft_seconds(self.space.skip_set(units))
-        return predict(agreement.acceptance, draft_seconds, self._costs.verify_seconds).speedup
+        return self.predict_speedup(self.space.skip_set(units), agreement)
 
 
 class _Discard:

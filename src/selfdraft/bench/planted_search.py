@@ -20,6 +20,16 @@ _LONGEST_PATIENCE = 200  # as of `selfdraft search`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What a set is worth as a draft, on the text that was searched on and on other text."""
+
+    matchness: float
+    predicted_speedup: float
+    held_out_matchness: float
+    held_out_predicted_speedup: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedRun:
     """One search on one planted target."""
 
@@ -30,12 +40,12 @@ class PlantedRun:
     num_found: int
     num_wrong: int
     """Real sublayers that the found set skips as well."""
-    matchness: float
-    held_out_matchness: float
+    found: Worth
+    planted: Worth
+    """Of exactly the planted sublayers: with noise they do add something."""
     num_proposals: int
     proposals_to_enough: int | None
     """After so many the best set held `ENOUGH` of the planted sublayers; None if it never did."""
-    predicted_speedup: float
     seconds: float
     ended_by: str | None
 
@@ -64,13 +74,22 @@ def search_planted(
         num_planted=perfect.num_skipped,
         num_found=num_found,
         num_wrong=tuning.best.num_skipped - num_found,
-        matchness=tuning.agreement.matchness,
-        held_out_matchness=text.held_out_matchness(engine, tuning.best),
+        found=_worth(tuning, text, engine, tuning.best),
+        planted=_worth(tuning, text, engine, perfect),
         num_proposals=tuning.num_proposals,
         proposals_to_enough=_first_enough(curve, perfect),
-        predicted_speedup=tuning.predicted_speedup,
         seconds=curve.seconds,
         ended_by=tuning.reason,
+    )
+
+
+def _worth(tuning: Tuning, text: RecordedText, engine: Engine, skip_set: SkipSet) -> Worth:
+    seen, unseen = tuning.score(skip_set), text.held_out_agreement(engine, skip_set)
+    return Worth(
+        matchness=seen.matchness,
+        predicted_speedup=tuning.predict_speedup(skip_set, seen),
+        held_out_matchness=unseen.matchness,
+        held_out_predicted_speedup=tuning.predict_speedup(skip_set, unseen),
     )
 
 

@@ -12,7 +12,7 @@ from selfdraft.config import require
 from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.search.matchness import Window, measure_agreement
+from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.strategies import Strategy
 from selfdraft.tuning import PassCosts, Tuning
@@ -29,10 +29,10 @@ class RecordedText:
     held_out: Sequence[Window]
     costs: PassCosts
 
-    def held_out_matchness(self, engine: Engine, skip_set: SkipSet) -> float:
+    def held_out_agreement(self, engine: Engine, skip_set: SkipSet) -> Agreement:
         """Of a draft with this set, on the text that no search saw."""
         view = engine.target.draft_view(DraftPlan(skip_set))
-        return measure_agreement(view, self.held_out).matchness
+        return measure_agreement(view, self.held_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def run_strategy(
         seed=seed,
         start_matchness=curve.after(0).matchness,
         best_matchness=_at_checkpoints(curve, num_proposals),
-        held_out_matchness=text.held_out_matchness(engine, tuning.best),
+        held_out_matchness=text.held_out_agreement(engine, tuning.best).matchness,
         skip_set=tuning.best,
         num_proposals=tuning.num_proposals,
         seconds=curve.seconds,

@@ -41,24 +41,32 @@ def print_strategies(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def print_planted(rows: Sequence[dict[str, Any]]) -> None:
-    """One line for each seed."""
-    titles = ("found", "wrong", "matchness", "held out", "proposals", "to 95 %", "speed", "s")
-    table = _table(("seed",), titles)
+    """For each seed, what was found, and what exactly the planted sublayers are worth."""
+    titles = ("found", "wrong", "matchness", "speed", "held out", "speed", "proposals", "to 95 %")
+    table = _table(("seed",), (*titles, "s"))
     for row in rows:
         needed = row["proposals_to_enough"]
         table.add_row(
             str(row["seed"]),
             f"{row['num_found']} of {row['num_planted']}",
             str(row["num_wrong"]),
-            f"{row['matchness']:.3f}",
-            f"{row['held_out_matchness']:.3f}",
+            *_worth(row["found"]),
             str(row["num_proposals"]),
             "never" if needed is None else str(needed),
-            f"{row['predicted_speedup']:.2f}x",
             f"{row['seconds']:.1f}",
         )
-    _console().print("redundant sublayers found; speed is predicted")
+        table.add_row("", "planted", "", *_worth(row["planted"]))
+    _console().print("redundant sublayers found, and how good the planted set is; speed: predicted")
     _console().print(table)
+
+
+def _worth(worth: dict[str, float]) -> tuple[str, ...]:
+    return (
+        f"{worth['matchness']:.3f}",
+        f"{worth['predicted_speedup']:.2f}x",
+        f"{worth['held_out_matchness']:.3f}",
+        f"{worth['held_out_predicted_speedup']:.2f}x",
+    )
 
 
 def _console() -> "Console":
