@@ -195,6 +195,14 @@ class Drafts:
         assert config.skip_set is not None
         return DraftPlan(config.skip_set, config.weight_bits)
 
+    def vanilla_tokens_per_second(self, context: int) -> float | None:
+        """What plain decoding would write behind `context` tokens, by the costs measured so far.
+
+        None before a pass was timed, which drafts with a router do.
+        """
+        costs = self._memory.costs
+        return 1 / costs.verify_seconds(1, context) if costs.is_measured else None
+
     def resolve(self, draft: Draft) -> DraftConfig | None:
         """How the skipped model drafts, with its skip set; None is plain decoding.
 

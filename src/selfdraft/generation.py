@@ -80,6 +80,11 @@ class Generation:
         return self._state.is_finished
 
     @property
+    def stats(self) -> Stats:
+        """Counts and seconds so far. It is not copied: it changes with every round."""
+        return self._state.stats
+
+    @property
     def result(self) -> Result:
         """What has been written so far; everything, once the iteration has ended."""
         stats = self._state.stats

@@ -15,6 +15,7 @@ from selfdraft.cli.generate import generate
 from selfdraft.cli.inspect import inspect
 from selfdraft.cli.pull import pull
 from selfdraft.cli.search import search
+from selfdraft.cli.serve import serve
 
 _DESCRIPTION = """Faster text from Hugging Face language models, with exactly the same output.
 
@@ -25,7 +26,7 @@ token. Start with:
 """
 
 app = new_group("selfdraft", _DESCRIPTION)
-for command in (generate, chat, pull, inspect, check, search):
+for command in (generate, chat, serve, pull, inspect, check, search):
     add_command(app, command)
 app.add_typer(bench)
 

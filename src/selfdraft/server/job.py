@@ -8,16 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+from transformers import LogitsProcessor
 
 from selfdraft.config import RequestOptions
+from selfdraft.drafts import Draft
 from selfdraft.server.errors import ApiError
 from selfdraft.text_stream import Piece, TokenLogprob
-
-if TYPE_CHECKING:
-    from transformers import LogitsProcessor
-
-    from selfdraft.drafts import Draft
 
 FinishReason = Literal["stop", "length"]
 
@@ -27,9 +25,9 @@ class Ask:
     """One text to write: one choice of a request."""
 
     token_ids: list[int]
-    draft: "Draft"
+    draft: Draft
     options: RequestOptions
-    processors: "tuple[LogitsProcessor, ...]" = ()
+    processors: tuple[LogitsProcessor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,7 @@ class Speculation:
             "num_accepted_tokens": accepted,
             "draft_acceptance_rate": accepted / drafted if drafted else 0.0,
             "mean_acceptance_length": 1.0 + (accepted / drafts if drafts else 0.0),
-            "acceptance_per_position": [
-                count / drafts for count in self.num_accepted_per_position
-            ],
+            "acceptance_per_position": [count / drafts for count in self.num_accepted_per_position],
         }
 
 

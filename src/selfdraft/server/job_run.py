@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
 
-from selfdraft.decoding import state as decoding_state
+from selfdraft.decoding.stats import Stats
+from selfdraft.engine import Engine
+from selfdraft.generation import Generation
 from selfdraft.server.job import Ended, FinishReason, Job, ShownPiece, Speculation, Summary, Written
 from selfdraft.server.metrics import Metrics
+from selfdraft.text_stream import Piece
 
-if TYPE_CHECKING:
-    from selfdraft.decoding.stats import Stats
-    from selfdraft.engine import Engine
-    from selfdraft.generation import Generation
-    from selfdraft.text_stream import Piece
-
-_REASONS: dict[decoding_state.FinishReason, FinishReason] = {
+_REASONS: dict[str, FinishReason] = {
     "eos": "stop",
     "stop": "stop",
     "length": "length",
@@ -46,14 +42,14 @@ class JobRun:
         """Whether every choice is written."""
         return self._choice == len(self.job.asks)
 
-    def step(self, engine: "Engine") -> None:
+    def step(self, engine: Engine) -> None:
         """One round, the first one with its prefill, and the events that come of it."""
         if self._generation is None:
             self._generation = self._begin(engine)
         generation = self._generation
-        num_before = self._num_new_tokens(generation)
+        num_before = generation.stats.num_new_tokens
         pieces = generation.step()
-        self._count_tokens(self._num_new_tokens(generation) - num_before)
+        self._count_tokens(generation.stats.num_new_tokens - num_before)
         reason = self._end_choice(generation, pieces) if generation.is_finished else None
         if reason is None and pieces:
             self.job.deliver(Written(self._choice, self._shown(generation, pieces), None))
@@ -87,14 +83,14 @@ class JobRun:
             ),
         )
 
-    def _begin(self, engine: "Engine") -> "Generation":
+    def _begin(self, engine: Engine) -> Generation:
         ask = self.job.asks[self._choice]
         self._num_logprobs_shown = 0
         return engine.stream(
             ask.token_ids, draft=ask.draft, logits_processors=ask.processors, **ask.options
         )
 
-    def _end_choice(self, generation: "Generation", pieces: "Sequence[Piece]") -> FinishReason:
+    def _end_choice(self, generation: Generation, pieces: Sequence[Piece]) -> FinishReason:
         finish_reason = generation.result.finish_reason
         assert finish_reason is not None, "it is finished"
         reason = _REASONS[finish_reason]
@@ -108,9 +104,7 @@ class JobRun:
             self.job.deliver(Ended(summary))
         return reason
 
-    def _shown(
-        self, generation: "Generation", pieces: "Sequence[Piece]"
-    ) -> tuple[ShownPiece, ...]:
+    def _shown(self, generation: Generation, pieces: Sequence[Piece]) -> tuple[ShownPiece, ...]:
         """The pieces with the log-probabilities of their tokens."""
         if not self.job.asks[self._choice].options.get("logprobs"):
             return tuple(ShownPiece(piece, ()) for piece in pieces)
@@ -135,11 +129,6 @@ class JobRun:
             self._metrics.observe_between_tokens(now - self._last_token, num_tokens)
         self._last_token = now
 
-    def _keep_stats(self, generation: "Generation") -> None:
-        stats = generation.result.stats
-        self._stats.append(stats)
-        self._metrics.count_drafts(stats)
-
-    @staticmethod
-    def _num_new_tokens(generation: "Generation") -> int:
-        return generation.stats.num_new_tokens
+    def _keep_stats(self, generation: Generation) -> None:
+        self._stats.append(generation.stats)
+        self._metrics.count_drafts(generation.stats)

@@ -1,0 +1,228 @@
+"""Who runs when: one thread owns the model, and requests take turns on it. Read this file first.
+
+    submit -> waiting (first come, first served) -> running -> its last event
+
+In every turn each running request gets one round (`JobRun.step`), so none waits for the end of
+another. A request that is cancelled is dropped before its next round; one that fails, fails alone.
+The event loop reads what its requests write from their own queues (`job`).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Condition, Thread
+from time import perf_counter
+from typing import Literal
+
+from selfdraft.engine import Engine
+from selfdraft.errors import SelfdraftError
+from selfdraft.server import errors
+from selfdraft.server.errors import ApiError
+from selfdraft.server.job import Job
+from selfdraft.server.job_run import JobRun
+from selfdraft.server.metrics import Metrics
+from selfdraft.server.settings import ServerSettings
+
+State = Literal["loading", "ready", "ending", "ended", "dead"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Service:
+    """The worker thread and its queue. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        load_engine: Callable[[], Engine],
+        metrics: Metrics,
+        *,
+        on_load: Callable[[Engine], None] = lambda engine: None,
+    ) -> None:
+        """`load_engine` and then `on_load` run in the worker thread, before any request."""
+        self._settings = settings
+        self._load_engine = load_engine
+        self._on_load = on_load
+        self._metrics = metrics
+        self._changed = Condition()
+        self._waiting: deque[Job] = deque()
+        self._running: list[JobRun] = []
+        self._state: State = "loading"
+        self._deadline: float | None = None
+        self.failure: Exception | None = None
+        """Why the model could not be loaded."""
+        self._worker = Thread(target=self._work, name="selfdraft-worker", daemon=True)
+
+    @property
+    def state(self) -> State:
+        """Where in its life the service is; "dead" is a worker that ended unasked."""
+        return self._state
+
+    @property
+    def num_running(self) -> int:
+        """Requests that take turns."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that no turn has come to yet."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Load the model, then serve."""
+        self._worker.start()
+
+    def require_ready(self) -> None:
+        """Raise `ApiError` unless the model is loaded and requests are taken."""
+        if self._state == "loading":
+            raise errors.unavailable("the model is loading", code="loading")
+        if self._state in ("ending", "ended"):
+            raise errors.shutting_down()
+        if self._state == "dead":
+            raise errors.unavailable("the worker has failed: restart the server", code="dead")
+
+    def require_room(self) -> None:
+        """Raise `ApiError` if a request could not be submitted now."""
+        self.require_ready()
+        num_unfinished = len(self._waiting) + len(self._running)
+        if num_unfinished >= self._settings.max_queue + self._settings.max_running:
+            raise errors.queue_full(self._settings.max_queue)
+
+    def submit(self, job: Job) -> None:
+        """Put a request into the queue.
+
+        Raises:
+            ApiError: the queue is full, or the service does not run.
+        """
+        with self._changed:
+            self.require_room()
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def cancel(self, job: Job) -> None:
+        """Nobody reads this request any more: it gets no further round."""
+        job.is_cancelled = True
+        with self._changed, suppress(ValueError):  # it runs, or has ended
+            self._waiting.remove(job)
+            self._metrics.count_choice("abort")
+
+    def begin_shutdown(self) -> None:
+        """Take no more requests. Running ones have `shutdown_seconds` to end; the rest has none."""
+        with self._changed:
+            if self._state in ("loading", "ready"):
+                self._state = "ending"
+            if self._deadline is None:
+                self._deadline = perf_counter() + self._settings.shutdown_seconds
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            self._changed.notify()
+        for job in waiting:
+            self._refuse(job, errors.shutting_down())
+
+    def abort(self) -> None:
+        """End what still runs, at once for its readers, even if the worker is deep in a round."""
+        self.begin_shutdown()
+        with self._changed:
+            self._deadline = perf_counter()
+            running = [*self._running]
+        for run in running:
+            run.job.deliver(errors.shutting_down())
+            run.job.is_cancelled = True
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the worker to end. False if it is still deep in something after `timeout`."""
+        if self._worker.ident is not None:
+            self._worker.join(timeout)
+        return not self._worker.is_alive()
+
+    def _work(self) -> None:
+        engine = self._load()
+        if engine is None:
+            return
+        try:
+            while self._await_work():
+                self._turn(engine)
+        except Exception:
+            _logger.exception("the worker has failed")
+        finally:
+            self._end()
+
+    def _load(self) -> Engine | None:
+        try:
+            engine = self._load_engine()
+            self._on_load(engine)
+        except SelfdraftError as error:
+            self._fail(error)
+            return None
+        except Exception as error:
+            _logger.exception("the model could not be loaded")
+            self._fail(error)
+            return None
+        with self._changed:
+            if self._state == "loading":
+                self._state = "ready"
+        return engine
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._state = "dead"
+
+    def _await_work(self) -> bool:
+        """Sleep until there is something to run. False if the service is to end."""
+        with self._changed:
+            while not self._waiting and not self._running:
+                if self._state == "ending":
+                    return False
+                self._changed.wait()
+            return True
+
+    def _turn(self, engine: Engine) -> None:
+        """One round for every request that runs."""
+        for run in self._admit():
+            if not self._advance(run, engine):
+                with self._changed:
+                    self._running.remove(run)
+                run.close()
+
+    def _admit(self) -> list[JobRun]:
+        """Those that run in this turn, in the order they came."""
+        with self._changed:
+            while self._waiting and len(self._running) < self._settings.max_running:
+                self._running.append(JobRun(self._waiting.popleft(), self._metrics))
+            return [*self._running]
+
+    def _advance(self, run: JobRun, engine: Engine) -> bool:
+        """Give a request one round. False if it is over."""
+        job = run.job
+        if job.is_cancelled:
+            self._metrics.count_choice("abort")
+            return False
+        if self._deadline is not None and perf_counter() >= self._deadline:
+            self._refuse(job, errors.shutting_down())
+            return False
+        try:
+            run.step(engine)
+        except SelfdraftError as error:
+            self._refuse(job, errors.invalid(str(error)))
+            return False
+        except Exception:
+            _logger.exception("a request failed", extra={"request_id": job.request_id})
+            self._refuse(job, errors.internal())
+            return False
+        return not run.is_over
+
+    def _refuse(self, job: Job, error: ApiError) -> None:
+        self._metrics.count_choice("error")
+        job.deliver(error)
+
+    def _end(self) -> None:
+        """Nothing is left unanswered, whatever ended the worker."""
+        with self._changed:
+            is_asked = self._state == "ending"
+            self._state = "ended" if is_asked else "dead"
+            left = [*(run.job for run in self._running), *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+        for job in left:
+            self._refuse(job, errors.shutting_down() if is_asked else errors.internal())
