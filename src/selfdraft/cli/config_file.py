@@ -17,11 +17,15 @@ def _read(context: typer.Context, file: str | None) -> str | None:
         raise typer.BadParameter(f"cannot read {file}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise typer.BadParameter(f"{file} is not TOML: {error}") from error
-    known = {parameter.name for parameter in context.command.params} - {"config"}
+    known = {parameter.name: parameter for parameter in context.command.params}
     defaults = {name.replace("-", "_"): value for name, value in values.items()}
-    unknown = sorted(defaults.keys() - known)
-    if unknown:
-        raise typer.BadParameter(f"{file} sets {unknown[0]}, which is no option of this command")
+    for name, value in defaults.items():
+        if name not in known or name == "config":
+            raise typer.BadParameter(f"{file} sets {name}, which is no option of this command")
+        is_list, takes_list = isinstance(value, list), getattr(known[name], "multiple", False)
+        if is_list != takes_list or isinstance(value, dict):
+            form = "a list" if takes_list else "one value"
+            raise typer.BadParameter(f"{file} sets {name} to {value!r}: give {form}")
     context.default_map = {**(context.default_map or {}), **defaults}
     return file
 

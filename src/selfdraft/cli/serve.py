@@ -176,17 +176,17 @@ def _run(
 ) -> None:
     with spinner("starting torch", hidden=model.verbose):
         from selfdraft.server.app import create_app
-        from selfdraft.server.logging_format import log_to_stderr
+        from selfdraft.server.logging_format import logging_to_stderr
         from selfdraft.server.running import DrainingServer, listen
     listener = listen(options.host, options.port)
     url = options.url(listener.getsockname()[1])
-    log_to_stderr(is_verbose=model.verbose)
     server = DrainingServer(
         create_app(settings, load_engine=load_engine),
         on_ready=lambda: say(f"Serving {model.model} at {url} (Ctrl-C ends it)"),
         must_exit=True,
     )
-    server.serve_on(listener)
+    with logging_to_stderr(is_verbose=model.verbose):
+        server.serve_on(listener)
 
 
 def _load(stack: ExitStack, model: ModelOptions, draft: "Draft") -> "Engine":

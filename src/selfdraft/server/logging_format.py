@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 _LOGGERS = {"selfdraft": logging.INFO, "uvicorn": logging.WARNING}
@@ -28,12 +30,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_to_stderr(*, is_verbose: bool = False) -> None:
-    """Send the server's log to stderr. For a program that is the server; no library calls this."""
+@contextmanager
+def logging_to_stderr(*, is_verbose: bool = False) -> Iterator[None]:
+    """Send the log of the server to stderr while the block runs.
+
+    For a program that is the server: a library leaves logging to whoever uses it.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, level in _LOGGERS.items():
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
+    loggers = {name: logging.getLogger(name) for name in _LOGGERS}
+    before = {name: (lo.level, lo.propagate) for name, lo in loggers.items()}
+    for name, logger in loggers.items():
+        logger.addHandler(handler)
         logger.propagate = False
-        logger.setLevel(logging.DEBUG if is_verbose else level)
+        logger.setLevel(logging.DEBUG if is_verbose else _LOGGERS[name])
+    try:
+        yield
+    finally:
+        for name, logger in loggers.items():
+            logger.removeHandler(handler)
+            logger.setLevel(before[name][0])
+            logger.propagate = before[name][1]

@@ -102,7 +102,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end in their time; meanwhile new ones are told to go elsewhere."""
-        if self._must_exit:
+        if self._must_exit and self.failure is None:
             timer = Timer(self._seconds + _LAST_SECONDS, os._exit, (0,))
             timer.daemon = True
             timer.start()
