@@ -160,7 +160,8 @@ def test_port_in_use(run: Run) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_ends_in_time_amid_a_stream(tiny: Path, number: signal.Signals) -> None:
     """Guards against a service manager that has to kill, and a stream that ends without a word."""
-    command = [sys.executable, "-m", "selfdraft", "serve", str(tiny), "--port", "0"]
+    program = "from selfdraft.cli.app import main; main()"
+    command = [sys.executable, "-c", program, "serve", str(tiny), "--port", "0"]
     process = subprocess.Popen(
         [*command, "--shutdown-seconds", "0.5"],
         stderr=subprocess.PIPE,
