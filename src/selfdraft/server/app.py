@@ -29,10 +29,12 @@ _JOIN_SECONDS = 0.5
 
 def create_app(settings: ServerSettings, *, load_engine: Callable[[], Engine]) -> FastAPI:
     """An application that answers at once, and loads the model in its worker thread meanwhile."""
-    backend = Backend(settings, load_engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        backend = app.state.backend
+        if backend.service.has_started:  # a test client lets an application live several times
+            backend = app.state.backend = Backend(settings, load_engine)
         backend.service.start()
         try:
             yield
@@ -53,7 +55,7 @@ def create_app(settings: ServerSettings, *, load_engine: Callable[[], Engine]) -
             "5XX": {"model": errors.ErrorEnvelope, "description": "The server cannot answer."},
         },
     )
-    app.state.backend = backend
+    app.state.backend = Backend(settings, load_engine)
     errors.install(app)
     for part in (generation_routes, token_routes, status_routes, page_routes):
         app.include_router(part.router)

@@ -10,8 +10,9 @@ from selfdraft.server.chat import ChatShape
 from selfdraft.server.completions import CompletionShape
 from selfdraft.server.protocol import ChatBody, CompletionBody
 from selfdraft.server.record import record_of
+from selfdraft.server.strict_json import StrictJsonRoute
 
-router = APIRouter()
+router = APIRouter(route_class=StrictJsonRoute)
 
 _ANSWERS: dict[int | str, dict[str, object]] = {
     200: {

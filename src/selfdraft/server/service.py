@@ -69,6 +69,11 @@ class Service:
         """Requests that no turn has come to yet."""
         return len(self._waiting)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether `start` was called, which can be done once."""
+        return self._worker.ident is not None
+
     def start(self) -> None:
         """Load the model, then serve."""
         self._worker.start()
@@ -132,7 +137,7 @@ class Service:
 
     def join(self, timeout: float) -> bool:
         """Wait for the worker to end. False if it is still deep in something after `timeout`."""
-        if self._worker.ident is not None:
+        if self.has_started:
             self._worker.join(timeout)
         return not self._worker.is_alive()
 

@@ -11,8 +11,9 @@ from selfdraft.prompt import Prompt, encode_prompt
 from selfdraft.server.backend import BackendDep
 from selfdraft.server.errors import invalid
 from selfdraft.server.protocol import DetokenizeBody, TokenizeBody
+from selfdraft.server.strict_json import StrictJsonRoute
 
-router = APIRouter()
+router = APIRouter(route_class=StrictJsonRoute)
 
 
 class Tokens(BaseModel):

@@ -121,6 +121,7 @@ def test_wrong_field_of_completions(
         b"\xff\xfe",
         b'{"model": "\xff"}',
         b'{"seed": ' + b"9" * 5000 + b"}",
+        b'{"seed": 1, "seed": 2}',
         b"[" * 100_000,
         b'{"a":' * 20_000,
     ],
