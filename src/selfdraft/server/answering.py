@@ -6,12 +6,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from selfdraft.server.answer_shape import AnswerShape
-from selfdraft.server.errors import ApiError
+from selfdraft.server.errors import CLIENT_CLOSED, ApiError
 from selfdraft.server.job import Ended, Job, Summary, Written
 from selfdraft.server.record import RequestRecord, record_of
 from selfdraft.server.service import Service
 from selfdraft.server.sse import (
-    CLIENT_CLOSED,
     DONE,
     DisconnectedError,
     EventStream,

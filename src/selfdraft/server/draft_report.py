@@ -47,7 +47,7 @@ def snapshot(engine: Engine | None, draft: Draft, num_running: int, num_waiting:
 
 
 def _search_of(engine: Engine, draft: Draft) -> OnlineSearch | None:
-    return engine.drafts.search(draft) if draft == "auto" or draft == "swift" else None
+    return engine.drafts.search(draft) if draft in ("auto", "swift") else None
 
 
 def _search_report(search: OnlineSearch | None) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from starlette.exceptions import HTTPException
 RETRY_SECONDS = 1
 """What `Retry-After` says: how soon it is worth asking again is not known, only that it may be."""
 
+CLIENT_CLOSED = 499
+"""The status of an answer that nobody read, as nginx logs it."""
+
 
 class ErrorBody(BaseModel):
     """What went wrong."""
@@ -129,6 +132,11 @@ def unavailable(message: str, *, code: str) -> ApiError:
 def shutting_down() -> ApiError:
     """The server was told to end."""
     return unavailable("the server is shutting down", code="shutting_down")
+
+
+def client_left() -> ApiError:
+    """Nobody reads this one; it ends a request like any other error."""
+    return ApiError(CLIENT_CLOSED, "the client has left", code="client_left")
 
 
 def internal() -> ApiError:

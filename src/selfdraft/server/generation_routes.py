@@ -1,5 +1,7 @@
 """The routes that write text."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -14,7 +16,7 @@ from selfdraft.server.strict_json import StrictJsonRoute
 
 router = APIRouter(route_class=StrictJsonRoute)
 
-_ANSWERS: dict[int | str, dict[str, object]] = {
+_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream` a stream of events.",
         "content": {"text/event-stream": {}},

@@ -6,7 +6,7 @@ from time import perf_counter
 from selfdraft.decoding.stats import Stats
 from selfdraft.engine import Engine
 from selfdraft.generation import Generation
-from selfdraft.server.job import Ended, FinishReason, Job, ShownPiece, Speculation, Summary, Written
+from selfdraft.server.job import FinishReason, Job, ShownPiece, Speculation, Summary, Written
 from selfdraft.server.metrics import Metrics
 from selfdraft.text_stream import Piece
 
@@ -99,9 +99,7 @@ class JobRun:
         self._choice += 1
         self._metrics.count_choice(reason)
         if self.is_over:
-            summary = self.summary()
             self._metrics.observe_end(perf_counter() - self.job.submitted)
-            self.job.deliver(Ended(summary))
         return reason
 
     def _shown(self, generation: Generation, pieces: Sequence[Piece]) -> tuple[ShownPiece, ...]:

@@ -10,7 +10,6 @@ The event loop reads what its requests write from their own queues (`job`).
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Condition, Thread
 from time import perf_counter
 from typing import Literal
@@ -19,7 +18,7 @@ from selfdraft.engine import Engine
 from selfdraft.errors import SelfdraftError
 from selfdraft.server import errors
 from selfdraft.server.errors import ApiError
-from selfdraft.server.job import Job
+from selfdraft.server.job import Ended, Job
 from selfdraft.server.job_run import JobRun
 from selfdraft.server.metrics import Metrics
 from selfdraft.server.settings import ServerSettings
@@ -108,9 +107,11 @@ class Service:
     def cancel(self, job: Job) -> None:
         """Nobody reads this request any more: it gets no further round."""
         job.is_cancelled = True
-        with self._changed, suppress(ValueError):  # it runs, or has ended
+        with self._changed:
+            if job not in self._waiting:  # it runs, or has ended
+                return
             self._waiting.remove(job)
-            self._metrics.count_choice("abort")
+        self._metrics.count_choice("abort")
 
     def begin_shutdown(self) -> None:
         """Take no more requests. Running ones have `shutdown_seconds` to end; the rest has none."""
@@ -185,10 +186,17 @@ class Service:
     def _turn(self, engine: Engine) -> None:
         """One round for every request that runs."""
         for run in self._admit():
-            if not self._advance(run, engine):
-                with self._changed:
-                    self._running.remove(run)
-                run.close()
+            last = self._advance(run, engine)
+            if last is None:
+                continue
+            # Its reader must find its place free when it asks again.
+            with self._changed:
+                self._running.remove(run)
+            run.close()
+            if isinstance(last, ApiError):
+                self._refuse(run.job, last)
+            else:
+                run.job.deliver(last)
 
     def _admit(self) -> list[JobRun]:
         """Those that run in this turn, in the order they came."""
@@ -197,28 +205,23 @@ class Service:
                 self._running.append(JobRun(self._waiting.popleft(), self._metrics))
             return [*self._running]
 
-    def _advance(self, run: JobRun, engine: Engine) -> bool:
-        """Give a request one round. False if it is over."""
-        job = run.job
-        if job.is_cancelled:
-            self._metrics.count_choice("abort")
-            return False
+    def _advance(self, run: JobRun, engine: Engine) -> Ended | ApiError | None:
+        """Give a request one round. Its last event if it is over."""
+        if run.job.is_cancelled:
+            return errors.client_left()
         if self._deadline is not None and perf_counter() >= self._deadline:
-            self._refuse(job, errors.shutting_down())
-            return False
+            return errors.shutting_down()
         try:
             run.step(engine)
         except SelfdraftError as error:
-            self._refuse(job, errors.invalid(str(error)))
-            return False
+            return errors.invalid(str(error))
         except Exception:
-            _logger.exception("a request failed", extra={"request_id": job.request_id})
-            self._refuse(job, errors.internal())
-            return False
-        return not run.is_over
+            _logger.exception("a request failed", extra={"request_id": run.job.request_id})
+            return errors.internal()
+        return Ended(run.summary()) if run.is_over else None
 
     def _refuse(self, job: Job, error: ApiError) -> None:
-        self._metrics.count_choice("error")
+        self._metrics.count_choice("abort" if job.is_cancelled else "error")
         job.deliver(error)
 
     def _end(self) -> None:

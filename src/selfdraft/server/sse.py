@@ -12,9 +12,6 @@ T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
 
-CLIENT_CLOSED = 499
-"""The status of an answer that nobody read, as nginx logs it."""
-
 
 class DisconnectedError(Exception):
     """The client has left."""
