@@ -194,6 +194,9 @@ def _from_validation(error: RequestValidationError) -> ApiError:
     param = _param(first["loc"][1:], error.body, is_missing=first["type"] == "missing")
     if first["type"] == "extra_forbidden":
         return invalid(f"{param} is not supported", param=param, code="unknown_parameter")
+    if first["type"] == "none_required" or first.get("ctx", {}).get("max_length") == 0:
+        message = f"{param} is not supported: leave it out"
+        return invalid(message, param=param, code="unsupported_value")
     if first["type"] == "missing":
         return invalid(f"{param} is missing", param=param, code="missing_required_parameter")
     return invalid(f"{param}: {first['msg']}", param=param)
