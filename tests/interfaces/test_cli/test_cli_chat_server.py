@@ -193,7 +193,7 @@ def test_no_server_is_said_and_does_not_end_the_chat(run: Run, tmp_path: Path) -
 
 
 def test_a_broken_connection_keeps_the_beginning(run: Run, server: FakeServer) -> None:
-    """Guards what was read already: it stays on the screen, in a line of its own, and is history."""
+    """Guards what was read already: it stays on the screen, in its own line, and is history."""
     broken = events(chunk("Hel"), chunk("lo"), is_whole=False)
     server.will_reply(CHAT, broken, answer("Yes."))
     result = run("chat", "--url", server.url, stdin="hi\ngo on\n")
