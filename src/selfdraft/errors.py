@@ -7,6 +7,7 @@
     ├── ModelNotFoundError       no such alias, folder, file or hub id; or no network to fetch it
     ├── CorruptDownloadError     a downloaded or cached file is not what it should be
     ├── UnsupportedModelError    the model's structure would make the output wrong
+    ├── ServerError              a server that is talked to is not there, or does not do its part
     └── PeerError                another program that is measured does not do its part
 
 Each message says what is wrong, with the value, and then what to do.
@@ -39,6 +40,10 @@ class CorruptDownloadError(SelfdraftError, OSError):
 
 class UnsupportedModelError(SelfdraftError, NotImplementedError):
     """The model cannot be decoded speculatively without risking its output."""
+
+
+class ServerError(SelfdraftError, ConnectionError):
+    """A server that is talked to cannot be reached, or does not answer as it should."""
 
 
 class PeerError(SelfdraftError, RuntimeError):

@@ -20,11 +20,13 @@ def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase | None) -> 
     """The token ids of `prompt`.
 
     Raises:
-        PromptError: it is empty, of no known form, or needs a tokenizer that is not there.
+        PromptError: it is empty, of no known form, no Unicode text, or needs a tokenizer that is
+            not there.
     """
     if isinstance(prompt, Sequence) and len(prompt) == 0:
         token_ids = []
     elif isinstance(prompt, str):
+        _require_unicode(prompt)
         token_ids = _require_tokenizer(tokenizer)(prompt)["input_ids"]
     elif isinstance(prompt, torch.Tensor):
         token_ids = _flatten(prompt)
@@ -62,6 +64,17 @@ def _require_tokenizer(tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedT
     return tokenizer
 
 
+def _require_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"character {error.start} of the text is {text[error.start]!r}, half of a surrogate "
+            "pair, which no tokenizer can read: decode the text as what it is (UTF-8, UTF-16, ...),"
+            " or leave the character out"
+        ) from error
+
+
 def _are_token_ids(items: Sequence[object]) -> bool:
     if isinstance(items, bytes | bytearray):
         return False
@@ -84,6 +97,10 @@ def _encode_chat(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
         return []
     if any({"role", "content"} - message.keys() for message in messages):
         raise PromptError('a chat message lacks "role" or "content"')
+    for message in messages:
+        for value in message.values():
+            if isinstance(value, str):  # templates may take more than text
+                _require_unicode(value)
     if tokenizer.chat_template is None:
         raise PromptError("the tokenizer has no chat template: give the prompt as text")
     try:

@@ -5,7 +5,7 @@ import torch
 from tiny_models import byte_tokenizer
 
 from selfdraft.errors import PromptError
-from selfdraft.prompt import encode_prompt, require_fits
+from selfdraft.prompt import Prompt, encode_prompt, require_fits
 
 
 def test_text_and_chat() -> None:
@@ -28,6 +28,20 @@ def test_text_needs_a_tokenizer() -> None:
     """Guards against an AttributeError on None."""
     with pytest.raises(PromptError, match="tokenizer"):
         encode_prompt("the", None)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "the \ud800 END",
+        [{"role": "user", "content": "the \ud800 END"}],
+        [{"role": "\udc80", "content": "the"}],
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(prompt: Prompt) -> None:
+    """Guards against the tokenizer's own TypeError, which says nothing of the text."""
+    with pytest.raises(PromptError, match=r"'\\ud[c8][08]0'.*decode the text"):
+        encode_prompt(prompt, byte_tokenizer())
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
+from selfdraft.cli.answers import Outcome
 from selfdraft.cli.chat_commands import ChatCommands
+from selfdraft.cli.chat_options import ChatModelOptions, ServerOptions, require_nothing_local
 from selfdraft.cli.command import print_error
 from selfdraft.cli.conversation import Conversation
-from selfdraft.cli.options import DraftOptions, ModelOptions, SamplingOptions
+from selfdraft.cli.options import DraftOptions, SamplingOptions
 from selfdraft.cli.prompt_options import require_utf8
 from selfdraft.cli.terminal import end_line, say, stream_text
-from selfdraft.config import require
-from selfdraft.errors import SelfdraftError
+from selfdraft.errors import PromptError, SelfdraftError
 
 _GREETING = "Type a message. /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves."
 
@@ -27,7 +28,8 @@ _NOTES = {
 
 
 def chat(
-    model: ModelOptions,
+    model: ChatModelOptions,
+    server: ServerOptions,
     sampling: SamplingOptions,
     draft: DraftOptions,
     system: Annotated[
@@ -52,21 +54,24 @@ def chat(
     For example:
 
       selfdraft chat smollm2-135m --temperature 0.7
+
+      selfdraft chat --url http://127.0.0.1:8000
     """
     request = sampling.request()
     chosen = draft.resolve()
-    with model.engine(chosen, copy_earlier_texts=copy_earlier_texts) as engine:
-        require(
-            engine.tokenizer is not None and engine.tokenizer.chat_template is not None,
-            f"{model.model} has no chat template, so it cannot hold a conversation: continue a "
-            f"text with `selfdraft generate {model.model} --raw`",
-        )
-        conversation = Conversation(engine, request, draft=chosen, system=system)
-        _talk(conversation, ChatCommands(conversation, model.model))
+    require_utf8(system or "")
+    if server.url is None:
+        answerers = model.answerer(chosen, request, copy_earlier_texts=copy_earlier_texts)
+    else:
+        require_nothing_local(model, draft, copy_earlier_texts=copy_earlier_texts)
+        answerers = server.answerer(model, request)
+    with answerers as answerer:
+        _talk(Conversation(answerer, draft=chosen, system=system))
 
 
-def _talk(conversation: Conversation, commands: ChatCommands) -> None:
+def _talk(conversation: Conversation) -> None:
     """Answer messages and obey commands until there are no more lines."""
+    commands = ChatCommands(conversation)
     for line in _lines():
         try:
             if line.startswith("/"):
@@ -75,6 +80,8 @@ def _talk(conversation: Conversation, commands: ChatCommands) -> None:
                 _answer(conversation, line.strip())
         except SelfdraftError as error:
             print_error(error)
+        except KeyboardInterrupt:
+            say("(stopped)")
         if commands.is_over:
             return
 
@@ -82,16 +89,29 @@ def _talk(conversation: Conversation, commands: ChatCommands) -> None:
 def _answer(conversation: Conversation, text: str) -> None:
     """Stream the answer to stdout. Ctrl-C ends the answer and no more: its beginning counts."""
     require_utf8(text)
-    generation = conversation.ask(text)
     try:
-        stream_text(generation)
-    finally:
-        result = generation.result
-        conversation.keep(text, result)
-    sys.stdout.write("\n")
+        outcome = _stream(conversation, text)
+    except PromptError as error:
+        raise PromptError(f"{error}; /reset starts a new conversation") from error
     end_line()  # on a terminal a blank line, before what comes next
-    if result.finish_reason in _NOTES:
-        say(_NOTES[result.finish_reason].format(num=result.stats.num_new_tokens))
+    if outcome.finish_reason in _NOTES:
+        say(_NOTES[outcome.finish_reason].format(num=outcome.num_new_tokens))
+
+
+def _stream(conversation: Conversation, text: str) -> Outcome:
+    """Write the answer as it comes, and what there is of it becomes part of the conversation."""
+    answer = conversation.ask(text)
+    has_failed = True
+    try:
+        stream_text(answer)
+        has_failed = False
+    finally:
+        answer.close()
+        outcome = answer.outcome
+        conversation.keep(text, outcome)
+        if outcome.text or not has_failed:
+            sys.stdout.write("\n")
+    return outcome
 
 
 def _lines() -> Iterator[str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import cast, get_args
 
 from selfdraft.cli.conversation import Conversation
-from selfdraft.cli.draft_plan import describe
 from selfdraft.cli.options import DraftMode
-from selfdraft.cli.stats_table import stats_table
+from selfdraft.cli.prompt_options import require_utf8
+from selfdraft.cli.stats_table import named_values
 from selfdraft.cli.terminal import say, stderr_console
 from selfdraft.config import require
 from selfdraft.errors import ConfigError
@@ -26,10 +26,9 @@ A message that begins with a slash needs a space before it."""
 class ChatCommands:
     """Obeys commands by changing or showing a conversation. `is_over` after /exit."""
 
-    def __init__(self, conversation: Conversation, model_name: str) -> None:
+    def __init__(self, conversation: Conversation) -> None:
         self.is_over = False
         self._conversation = conversation
-        self._model_name = model_name
         self._handlers = {
             "help": self._help,
             "reset": self._reset,
@@ -60,27 +59,28 @@ class ChatCommands:
         say("(a new conversation)")
 
     def _system(self, text: str) -> None:
+        require_utf8(text)
         if text:
             self._conversation.system = text
         say(f"(system message: {self._conversation.system or 'none'})")
 
     def _stats(self, _: str) -> None:
-        result = self._conversation.last_result
-        if result is None:
+        outcome = self._conversation.last_outcome
+        if outcome is None:
             raise ConfigError("there is no answer yet: write a message first")
-        plan = describe(self._conversation.engine, self._conversation.last_draft)
-        stderr_console().print(stats_table(result, plan))
+        stderr_console().print(named_values(outcome.statistics))
 
     def _draft(self, mode: str) -> None:
         modes = get_args(DraftMode)
         require(mode in ("", *modes), f"/draft {mode}: give one of {', '.join(modes)}")
         if mode:
             self._conversation.draft = cast(DraftMode, mode)
-        say(f"({describe(self._conversation.engine, self._conversation.draft)})")
+        say(f"({self._conversation.answerer.describe(self._conversation.draft)})")
 
     def _save(self, name: str) -> None:
         require(bool(name), "/save needs a file: /save FILE")
-        document = {"model": self._model_name, "messages": self._conversation.messages}
+        name_of_model = self._conversation.answerer.name
+        document = {"model": name_of_model, "messages": self._conversation.messages}
         path = Path(name).expanduser()
         try:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")

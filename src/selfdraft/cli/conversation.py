@@ -2,27 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from selfdraft.config import RequestOptions
-from selfdraft.errors import PromptError
+from selfdraft.cli.answers import Answer, Answerer, Outcome
 
 if TYPE_CHECKING:
     from selfdraft.drafts import Draft
-    from selfdraft.engine import Engine
-    from selfdraft.generation import Generation, Result
 
 
 class Conversation:
-    """Messages of a system, a user and an assistant, and the engine that writes the last kind."""
+    """Messages of a system, a user and an assistant, and who writes those of the last kind."""
 
-    def __init__(
-        self, engine: "Engine", request: RequestOptions, *, draft: "Draft", system: str | None
-    ) -> None:
-        self.engine = engine
+    def __init__(self, answerer: Answerer, *, draft: "Draft", system: str | None) -> None:
+        self.answerer = answerer
         self.draft = draft
         self.system = system
-        self.last_result: Result | None = None
-        self.last_draft = draft
-        self._request = request
+        self.last_outcome: Outcome | None = None
         self._turns: list[dict[str, str]] = []
 
     @property
@@ -31,26 +24,23 @@ class Conversation:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         return system + self._turns
 
-    def ask(self, text: str) -> "Generation":
-        """Start the answer to `text`; hand its result to `keep`.
+    def ask(self, text: str) -> Answer:
+        """Start the answer to `text`; hand its outcome to `keep`.
 
         Raises:
             PromptError: the conversation does not fit the model.
         """
         messages = [*self.messages, {"role": "user", "content": text}]
-        try:
-            return self.engine.stream(messages, draft=self.draft, **self._request)
-        except PromptError as error:
-            raise PromptError(f"{error}; /reset starts a new conversation") from error
+        return self.answerer.answer(messages, self.draft)
 
-    def keep(self, text: str, result: "Result") -> None:
-        """Remember a question and its answer, unless it was stopped before its first word."""
-        self.last_result, self.last_draft = result, self.draft
-        if result.text or result.finish_reason is not None:
+    def keep(self, text: str, outcome: Outcome) -> None:
+        """Remember a question and its answer, unless it ended before its first word."""
+        if outcome.text or outcome.finish_reason is not None:
+            self.last_outcome = outcome
             self._turns.append({"role": "user", "content": text})
-            self._turns.append({"role": "assistant", "content": result.text})
+            self._turns.append({"role": "assistant", "content": outcome.text})
 
     def reset(self) -> None:
         """Forget what was said; the system message stays."""
         self._turns.clear()
-        self.last_result = None
+        self.last_outcome = None

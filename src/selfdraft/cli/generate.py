@@ -13,6 +13,7 @@ from selfdraft.cli.options import DraftOptions, ModelOptions, SamplingOptions
 from selfdraft.cli.prompt_options import PromptOptions
 from selfdraft.cli.stats_table import SpeedComparison, stats_table
 from selfdraft.cli.terminal import (
+    drafted_in_green,
     end_line,
     run_counting,
     spinner,
@@ -141,7 +142,9 @@ def _show(pieces: "Iterable[Piece]", output: OutputOptions) -> bool:
     """Write the text as it comes, or only count it for a JSON document. False if interrupted."""
     if output.as_json:
         return run_counting(pieces, "writing", hidden=output.quiet)
-    is_complete = stream_text(pieces, color_drafted=output.color_drafted, quiet=output.quiet)
+    plain = (piece.text for piece in pieces)
+    texts = drafted_in_green(pieces) if output.color_drafted else plain
+    is_complete = stream_text(texts, quiet=output.quiet)
     end_line()
     return is_complete
 

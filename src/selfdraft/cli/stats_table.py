@@ -1,5 +1,6 @@
 """A generation's statistics as a table, and two of them side by side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,28 +24,40 @@ _NOTICEABLE = 0.02
 
 def stats_table(result: "Result", plan: str) -> "Table":
     """Every statistic of one generation; `plan` says what the draft skips."""
+    return named_values(stats_rows(result, plan))
+
+
+def named_values(rows: Iterable[tuple[str, str]]) -> "Table":
+    """Names and values below each other."""
     from rich.table import Table
 
-    stats = result.stats
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row(
-        "prefill", f"{stats.num_prompt_tokens} prompt tokens, {stats.prefill_seconds:.2f} s"
-    )
-    table.add_row(
-        "decode",
-        f"{stats.num_new_tokens} new tokens, {stats.decode_seconds:.2f} s "
-        f"(draft {stats.draft_seconds:.2f} s, verify {stats.verify_seconds:.2f} s)",
-    )
-    table.add_row(
-        "rounds", f"{stats.num_rounds}, mean accepted length M {stats.mean_accepted_length:.2f}"
-    )
-    table.add_row("drafted", f"{stats.num_drafted}, {_accepted(stats)}")
-    table.add_row("speed", f"{stats.tokens_per_second:.1f} tokens/s")
-    table.add_row("draft", plan)
-    table.add_row("ended by", _ENDINGS[result.finish_reason])
+    for name, value in rows:
+        table.add_row(name, value)
     return table
+
+
+def stats_rows(result: "Result", plan: str) -> tuple[tuple[str, str], ...]:
+    """The names and values of `stats_table`."""
+    stats = result.stats
+    return (
+        ("prefill", f"{stats.num_prompt_tokens} prompt tokens, {stats.prefill_seconds:.2f} s"),
+        (
+            "decode",
+            f"{stats.num_new_tokens} new tokens, {stats.decode_seconds:.2f} s "
+            f"(draft {stats.draft_seconds:.2f} s, verify {stats.verify_seconds:.2f} s)",
+        ),
+        (
+            "rounds",
+            f"{stats.num_rounds}, mean accepted length M {stats.mean_accepted_length:.2f}",
+        ),
+        ("drafted", f"{stats.num_drafted}, {_accepted(stats)}"),
+        ("speed", f"{stats.tokens_per_second:.1f} tokens/s"),
+        ("draft", plan),
+        ("ended by", _ENDINGS[result.finish_reason]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,25 +51,26 @@ def spinner(message: str, *, hidden: bool = False) -> Iterator[None]:
         yield
 
 
-def stream_text(
-    pieces: "Iterable[Piece]", *, color_drafted: bool = False, quiet: bool = False
-) -> bool:
-    """Write the text to stdout as it comes. False if the user stopped it with Ctrl-C.
-
-    `color_drafted` shows drafted tokens in green where stdout has colour.
-    """
-    remaining = iter(pieces)
-    color = typer.colors.GREEN if color_drafted and _has_color() else None
+def stream_text(texts: Iterable[str], *, quiet: bool = False) -> bool:
+    """Write the texts to stdout as they come. False if the user stopped it with Ctrl-C."""
+    remaining = iter(texts)
     try:
         with spinner("reading the prompt", hidden=quiet):
             head = list(islice(remaining, 1))
-        for piece in chain(head, remaining):
-            is_colored = color is not None and piece.from_draft
-            sys.stdout.write(typer.style(piece.text, fg=color) if is_colored else piece.text)
+        for text in chain(head, remaining):
+            sys.stdout.write(text)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return False
     return True
+
+
+def drafted_in_green(pieces: "Iterable[Piece]") -> Iterator[str]:
+    """The texts of `pieces`, those of drafted tokens in green where stdout has colour."""
+    has_color = _has_color()
+    for piece in pieces:
+        is_colored = has_color and piece.from_draft
+        yield typer.style(piece.text, fg=typer.colors.GREEN) if is_colored else piece.text
 
 
 def end_line() -> None:

@@ -25,10 +25,17 @@ from transformers import (
 )
 
 from selfdraft.config import RequestConfig
+from selfdraft.decoding.penalties import LogitBias
 from selfdraft.shapes import Choices, Logits, Noise, WarpedLogits
 
 # Processors that look at the scores alone, so that nodes with different prefixes share a call.
-_PREFIX_FREE = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper)
+_PREFIX_FREE = (
+    LogitBias,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    MinPLogitsWarper,
+)
 
 # Positions whose noise is kept: a round drafts and then checks the same few positions.
 _NUM_CACHED_POSITIONS = 32
