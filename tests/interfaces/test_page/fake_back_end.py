@@ -1,7 +1,7 @@
 """A server with the API that the page talks to, whose answers are written down: nothing is random.
 
-An answer is a list of steps: pieces of text with the sources of their tokens, and things that happen
-between them. A test that must look at a half-written answer puts a `GATE` there and opens it later.
+An answer is a list of steps: pieces of text with the sources of their tokens, and things that
+happen between them. A test that must look at half an answer puts a `GATE` there, opened later.
 """
 
 import json

@@ -8,7 +8,7 @@ pytest.importorskip(
     "playwright.sync_api", reason="the page is tested with playwright, which is not installed"
 )
 
-from playwright.sync_api import Locator, Page, expect  # noqa: E402
+from playwright.sync_api import Locator, Page, expect
 
 __all__ = ["Locator", "Open", "Page", "ask", "expect", "hold_conversation", "send", "text_of"]
 

@@ -1,7 +1,6 @@
 """Talking with the model through the page."""
 
 import pytest
-
 from fake_back_end import GATE, UNTIL_GONE, FakeBackEnd
 from page_actions import Page, ask, expect, hold_conversation, send, text_of
 
@@ -146,7 +145,8 @@ def test_an_answer_can_be_copied(page: Page) -> None:
 
 def test_a_long_answer_only_grows(page: Page, back_end: FakeBackEnd) -> None:
     """Guards against rendering everything again with each token, and a scroll that is taken away
-    from a reader who has gone up."""
+    from a reader who has gone up.
+    """
     lines = [(f"line {number}\n", ["target"]) for number in range(600)]
     back_end.answer = lambda body: [*lines, GATE, *lines]
     answer = send(page, "Hello")

@@ -1,7 +1,6 @@
 """What the page shows of the draft: the switch, the numbers, the comparison, the map of layers."""
 
 import pytest
-
 from fake_back_end import GATE, NUM_LAYERS, FakeBackEnd, draft_state, story
 from page_actions import Open, Page, ask, expect, send
 
@@ -21,7 +20,8 @@ COLLECT_FLASHES = """() => {
 
 def test_the_switch_changes_request_and_rate(page: Page, back_end: FakeBackEnd) -> None:
     """Guards against a switch that only looks like one, and a rate compared with a guess after
-    vanilla decoding was measured."""
+    vanilla decoding was measured.
+    """
     expect(page.locator("#vanilla")).to_have_text("12.5 tokens per second, predicted")
     ask(page, "Hello")
     expect(page.locator("#rate")).to_have_text("40.0")

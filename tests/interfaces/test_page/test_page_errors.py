@@ -1,7 +1,6 @@
 """What the page says and keeps when the server does not answer as hoped."""
 
 import pytest
-
 from fake_back_end import BREAK, FAIL, FakeBackEnd, Refusal, story
 from page_actions import Open, Page, ask, expect, send, text_of
 

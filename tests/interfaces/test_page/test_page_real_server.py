@@ -56,7 +56,8 @@ def real_page(open_page: Open, real_url: str) -> Page:
 
 def test_a_conversation_with_the_real_model(real_page: Page, real_engine: Engine) -> None:
     """Guards against a page and a server that each keep to another contract: what the page shows
-    is what the engine writes."""
+    is what the engine writes.
+    """
     first, second = hold_conversation(real_page)
     messages = [{"role": "user", "content": "Tell me a story."}]
     assert first == real_engine.generate(messages, max_new_tokens=48, seed=5).text
@@ -86,7 +87,7 @@ def test_the_switch_changes_only_the_speed(real_page: Page) -> None:
 def test_the_map_is_of_the_real_model(real_page: Page, real_engine: Engine) -> None:
     """Guards against a map whose numbers of layers and fixed cells are not the model's."""
     cells = real_page.locator("#layer-map .cell")
-    expect(cells).to_have_count(2 * len(real_engine.target.layers))
+    expect(cells).to_have_count(2 * real_engine.target.layers.num_layers)
     expect(real_page.locator("#layer-map .cell.fixed")).not_to_have_count(0)
 
 

@@ -16,11 +16,11 @@ pytestmark = [
 
 WIDE = {"width": 1280, "height": 860}
 NARROW = {"width": 360, "height": 740}
-WORDS = (
+STORY = (
     "The robot looked at the empty wall. It had painted fences, doors and numbers on crates, but "
     "never anything that nobody had asked for. It dipped the brush into the blue.\n\n"
     "The robot looked at the wall again. It was not empty any more.\n"
-).split(" ")
+)
 PATTERN = ("target", "model", "model", "model", "target", "text", "text", "model", "target",
            "recycled", "earlier", "model")  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_screenshots(
 def long_story(body: dict[str, object]) -> list[Step]:
     """Words by every source, with a pause after the twentieth."""
     steps: list[Step] = []
-    for number, word in enumerate(WORDS):
+    for number, word in enumerate(STORY.split(" ")):
         source = "target" if body["draft"] == "off" else PATTERN[number % len(PATTERN)]
         steps.append((word if number == 0 else f" {word}", [source]))
     steps.insert(20, GATE)
