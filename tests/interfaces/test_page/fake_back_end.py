@@ -19,7 +19,7 @@ from source_tree import PACKAGE
 PAGE = PACKAGE / "server" / "page"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:"
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 MODEL = "tiny-model"
 NUM_LAYERS = 12

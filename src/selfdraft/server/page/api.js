@@ -28,16 +28,19 @@ export class Api {
 
   /** GET as JSON. Asks for a key only if it may: what runs by itself must not interrupt. */
   async get(path, { signal, mayAsk = false } = {}) {
-    const response = await this.#send(path, { signal }, mayAsk);
+    const response = await this.#send(path, { signal }, { mayAsk });
     if (!response.ok) throw await errorOf(response);
     return response.json();
   }
 
-  /** Yield the chunks of a chat completion. While the server loads, waits and says so. */
-  async *chat(body, { signal, onWait }) {
+  /**
+   * Yield the chunks of a chat completion. While the server loads, waits and says so with `onWait`;
+   * `onSend` is called whenever the request goes out.
+   */
+  async *chat(body, { signal, onWait, onSend }) {
     const response = await this.#patiently(signal, onWait, async () => {
       this.#model ??= (await this.get("v1/models", { signal, mayAsk: true })).data[0].id;
-      return this.#post("v1/chat/completions", { model: this.#model, ...body }, signal);
+      return this.#post("v1/chat/completions", { model: this.#model, ...body }, { signal, onSend });
     });
     let isFinished = false;
     try {
@@ -69,20 +72,21 @@ export class Api {
     }
   }
 
-  async #post(path, body, signal) {
+  async #post(path, body, { signal, onSend }) {
     const init = {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
       signal,
     };
-    const response = await this.#send(path, init, true);
+    const response = await this.#send(path, init, { mayAsk: true, onSend });
     if (!response.ok) throw await errorOf(response);
     return response;
   }
 
-  async #send(path, init, mayAsk) {
+  async #send(path, init, { mayAsk, onSend }) {
     for (;;) {
+      onSend?.();
       const key = sessionStorage.getItem(KEY_NAME);
       const response = await reach(path, init, key);
       if (response.status !== 401) return response;

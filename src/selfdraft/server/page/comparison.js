@@ -103,7 +103,7 @@ export class Comparison {
     if (isShort) lines.push(whyUnfinished(second));
     else lines.push(speedInWords(this.#first, second));
     const isSame = isShort ? common === second.text.length : this.#first.text === second.text;
-    lines.push(isSame ? sameInWords(second.text, isShort) : differsInWords(common, second.body.seed));
+    lines.push(isSame ? sameInWords(second.text, isShort) : differsInWords(second.text.slice(0, common), second.body.seed));
     this.#say(lines, isSame ? "same" : "differs");
   }
 
@@ -127,13 +127,16 @@ function speedInWords(first, second) {
 }
 
 function sameInWords(text, isShort) {
-  if (isShort) return `The ${text.length} characters so far are the same.`;
-  return `The texts are the same, character for character (${text.length} characters).`;
+  if (isShort) return `The ${numCharacters(text)} characters so far are the same.`;
+  return `The texts are the same, character for character (${numCharacters(text)} characters).`;
 }
+
+// A string's own length counts some characters twice.
+const numCharacters = (text) => [...text].length;
 
 function differsInWords(common, seed) {
   return (
-    `The texts differ from character ${common + 1} on. This must not happen: ` +
+    `The texts differ from character ${numCharacters(common) + 1} on. This must not happen: ` +
     `please report it with the model, the question and seed ${seed}.`
   );
 }

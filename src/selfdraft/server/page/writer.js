@@ -5,18 +5,17 @@
  *
  * Never throws: `failure` is null if the answer is whole, else the error; `isStopped` says that the
  * user ended it. What came before stays. `pieces` have the milliseconds since the request was
- * accepted, so that the writing can be shown again at its own pace.
+ * sent, so that the writing can be shown again at its own pace.
  */
 export async function write(api, body, { signal, tally, onPiece, onWait }) {
   const pieces = [];
   const outcome = { body, tally, pieces, text: "", metrics: null, failure: null, isStopped: false };
   let start = performance.now();
-  const waiting = (seconds, message) => {
-    start = performance.now() + seconds * 1000;
-    onWait(seconds, message);
+  const onSend = () => {
+    start = performance.now();
   };
   try {
-    for await (const chunk of api.chat(body, { signal, onWait: waiting })) {
+    for await (const chunk of api.chat(body, { signal, onWait, onSend })) {
       const now = performance.now();
       const text = chunk.choices?.[0]?.delta?.content ?? "";
       const sources = (chunk.sources ?? []).map((token) => token.source);
