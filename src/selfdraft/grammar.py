@@ -165,6 +165,15 @@ class GrammarProcessor(LogitsProcessor):
         rows = zip(outputs, scores, strict=True)
         return torch.stack([self._mask(output, row) for output, row in rows])
 
+    def fresh(self) -> "GrammarProcessor":
+        """The same for another answer to the same prompt; the grammar is not compiled again."""
+        return GrammarProcessor(
+            self._start,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_known_tokens=self._num_known_tokens,
+            eos_token_ids=self._eos_token_ids,
+        )
+
     def _mask(self, output: list[int], row: Tensor) -> Tensor:
         allowed = self._allowed(output, len(row))
         if self._matcher.is_error():  # perhaps by the way it came here: only the place counts

@@ -36,6 +36,11 @@ def grammars() -> Grammars:
 
 
 def new_processor(kind: str) -> GrammarProcessor:
+    return compiled(kind).fresh()
+
+
+@functools.cache
+def compiled(kind: str) -> GrammarProcessor:
     made = grammars()
     if kind == "json_schema":
         return made.json_schema(PEOPLE, num_prompt_tokens=NUM_PROMPT_TOKENS)
