@@ -16,6 +16,9 @@ RETRY_SECONDS = 1
 CLIENT_CLOSED = 499
 """The status of an answer that nobody read, as nginx logs it."""
 
+_MAX_DEPTH = 12
+"""Parts of a field's name that are told."""
+
 
 class ErrorBody(BaseModel):
     """What went wrong."""
@@ -149,6 +152,25 @@ def internal() -> ApiError:
     )
 
 
+class BodyError(HTTPException):
+    """A body that is JSON and still cannot be read; FastAPI lets these through."""
+
+    def __init__(self, message: str, *, param: str | None) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, message)
+        self.param = param
+
+
+def field_name(path: Sequence[str | int]) -> str:
+    """The place in a body as OpenAI writes it: `messages[0].content`."""
+    name = ""
+    for part in path[:_MAX_DEPTH]:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        else:
+            name += f".{part}" if name else part
+    return name
+
+
 def install(app: FastAPI) -> None:
     """Let `app` answer every error in this shape."""
 
@@ -173,6 +195,8 @@ _CODES = {404: "unknown_url", 405: "method_not_allowed"}
 
 
 def _from_http(request: Request, error: HTTPException) -> ApiError:
+    if isinstance(error, BodyError):
+        return invalid(error.detail, param=error.param, code="invalid_json")
     if error.status_code == HTTPStatus.NOT_FOUND:
         message = f"there is no {request.url.path!r} here"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -184,39 +208,51 @@ def _from_http(request: Request, error: HTTPException) -> ApiError:
 
 
 def _from_validation(error: RequestValidationError) -> ApiError:
-    """The first thing that is wrong with the body, by the field it is wrong with."""
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", first["msg"])
+    """What is wrong with the body, by the field it is wrong with."""
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        reason = found[0].get("ctx", {}).get("error", found[0]["msg"])
         return invalid(f"the body is not JSON: {reason}", code="invalid_json")
-    if first["loc"][:1] != ("body",) or len(first["loc"]) == 1:
+    if found[0]["loc"][:1] != ("body",) or len(found[0]["loc"]) == 1:
         return invalid("the body is not a JSON object: send one, as application/json")
-    param = _param(first["loc"][1:], error.body, is_missing=first["type"] == "missing")
-    if first["type"] == "extra_forbidden":
+    worst = _most_specific(found, error.body)
+    param = field_name(_path(worst, error.body))
+    if worst["type"] == "extra_forbidden":
         return invalid(f"{param} is not supported", param=param, code="unknown_parameter")
-    if first["type"] == "none_required" or first.get("ctx", {}).get("max_length") == 0:
+    if worst["type"] == "none_required" or worst.get("ctx", {}).get("max_length") == 0:
         message = f"{param} is not supported: leave it out"
         return invalid(message, param=param, code="unsupported_value")
-    if first["type"] == "missing":
+    if worst["type"] == "missing":
         return invalid(f"{param} is missing", param=param, code="missing_required_parameter")
-    return invalid(f"{param}: {first['msg']}", param=param)
+    return invalid(f"{param}: {worst['msg']}", param=param)
 
 
-def _param(location: Sequence[str | int], body: object, *, is_missing: bool) -> str:
-    """The field as OpenAI writes it: `messages[0].content`.
+def _most_specific(found: Sequence[Any], body: object) -> Any:
+    """Of the first field's errors the one that lies deepest.
+
+    Of a union pydantic tells why it is none of its kinds; the kind that was meant got furthest.
+    """
+    own = [error for error in found if error["loc"][:2] == found[0]["loc"][:2]]
+    return max(own, key=lambda e: (len(_path(e, body)), not e["type"].endswith("_type")))
+
+
+def _path(error: Any, body: object) -> list[str | int]:
+    """Where in the body the error is.
 
     Pydantic's location also names the kinds of a union that it tried, which are in no body.
     """
-    name, value = "", body
+    location: Sequence[str | int] = error["loc"][1:]
+    path: list[str | int] = []
+    value = body
     for index, part in enumerate(location):
-        is_lacking = is_missing and index == len(location) - 1
+        is_lacking = error["type"] == "missing" and index == len(location) - 1
         if isinstance(value, dict) and isinstance(part, str) and (part in value or is_lacking):
-            name += f".{part}" if name else part
+            path.append(part)
             value = value.get(part)
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            name += f"[{part}]"
+            path.append(part)
             value = value[part]
-    return name or str(location[0])
+    return path or [location[0]]
 
 
 def _encodable(text: str) -> str:

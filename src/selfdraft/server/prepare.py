@@ -75,7 +75,7 @@ class Preparer:
         # The chosen token is reported as soon as there is one alternative.
         num_logprobs = max(1, body.top_logprobs or 0) if body.logprobs else 0
         asks = _Asks(self, body, asked or newer, _CHAT_TOKENS, num_logprobs)
-        return asks.of(token_ids, param="messages")
+        return asks.of(token_ids)
 
     def completion(self, body: CompletionBody) -> list[Ask]:
         """The choices of a completion: those of the first prompt, of the second, ...
@@ -93,7 +93,7 @@ class Preparer:
         num_logprobs = 0 if body.logprobs is None else max(1, body.logprobs)
         asks = _Asks(self, body, body.max_tokens, _COMPLETION_TOKENS, num_logprobs)
         encoded = [self.encode(prompt, param="prompt") for prompt in prompts]
-        return [ask for token_ids in encoded for ask in asks.of(token_ids, param="prompt")]
+        return [ask for token_ids in encoded for ask in asks.of(token_ids)]
 
     def encode(self, prompt: Prompt, *, param: str) -> list[int]:
         """The token ids of a prompt, which fits the model.
@@ -161,9 +161,9 @@ class _Asks:
             raise invalid("stream_options needs stream: true", param="stream_options")
         self._bias = self._logit_bias()
 
-    def of(self, token_ids: list[int], *, param: str) -> list[Ask]:
+    def of(self, token_ids: list[int]) -> list[Ask]:
         """The `n` choices of one prompt. The k-th has the k-th seed from the request's on."""
-        max_new_tokens = self._max_new_tokens(len(token_ids), param)
+        max_new_tokens = self._max_new_tokens(len(token_ids))
         draft = self._preparer.draft(self._body)
         return [
             Ask(
@@ -175,7 +175,7 @@ class _Asks:
             for k in range(self._body.n or 1)
         ]
 
-    def _max_new_tokens(self, num_prompt_tokens: int, param: str) -> int:
+    def _max_new_tokens(self, num_prompt_tokens: int) -> int:
         limit = self._preparer.max_model_len
         room = None if limit is None else limit - num_prompt_tokens
         if self._max_tokens is None:
@@ -184,7 +184,9 @@ class _Asks:
             raise too_long(
                 f"the prompt has {num_prompt_tokens} tokens and {self._max_tokens} are asked for, "
                 f"but the context is {limit}: ask for {room} or fewer, or shorten the prompt",
-                param=param,
+                param="max_tokens"
+                if self._body.max_tokens is not None
+                else "max_completion_tokens",
             )
         return self._max_tokens
 

@@ -1,16 +1,19 @@
-"""Bodies are read as JSON that says one thing: a name that is there twice is refused.
+r"""Bodies are read as JSON that says one thing, and text.
 
-Python's reader keeps the last one, others the first: what a proxy has checked would not be what is
-done.
+A name that is there twice is refused: Python's reader keeps the last one, others the first, and
+what a proxy has checked would not be what is done. So is half a character (`"\ud800"`): JSON can
+write it, and no tokenizer, log or answer can.
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+
+from selfdraft.server.errors import BodyError, field_name
 
 
 class StrictJsonRoute(APIRoute):
@@ -28,7 +31,12 @@ class StrictJsonRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        return json.loads(await self.body(), object_pairs_hook=_unique)
+        document = json.loads(await self.body(), object_pairs_hook=_unique)
+        path = _half_character(document)
+        if path is not None:
+            name = field_name(path)
+            raise BodyError(f"{name} holds half of a surrogate pair, which is no text", param=name)
+        return document
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -38,3 +46,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in members if names.count(name) > 1)
         raise json.JSONDecodeError(f"{twice!r} is there twice", "", 0)
     return members
+
+
+def _half_character(document: object) -> Sequence[str | int] | None:
+    """Where the first string is that cannot be encoded; None if there is none."""
+    rest: list[tuple[tuple[str | int, ...], object]] = [((), document)]
+    while rest:
+        path, value = rest.pop()
+        if isinstance(value, str):
+            if not _is_text(value):
+                return path
+        elif isinstance(value, list):
+            rest.extend(
+                ((*path, i), item)
+                for i, item in enumerate(value)
+                if isinstance(item, str | list | dict)
+            )
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                if not _is_text(name):
+                    return (*path, name)
+                rest.append(((*path, name), item))
+    return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
