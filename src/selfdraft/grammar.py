@@ -6,9 +6,10 @@ is llguidance's, which is installed with `selfdraft[serve]`.
 """
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -22,6 +23,11 @@ from selfdraft.errors import ConfigError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+
+# The library recurses into what it compiles, and an overflow of the stack would end the process. A
+# text of this length cannot be nested so deeply that a stack of this size overflows.
+_MAX_CHARS = 100_000
+_STACK_BYTES = 512 * 2**20
 
 
 class Grammars:
@@ -44,7 +50,7 @@ class Grammars:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
-        self._lock = Lock()
+        self._lock = threading.Lock()
 
     def json_object(self, *, num_prompt_tokens: int) -> "GrammarProcessor":
         """The output is a JSON object, whatever it holds."""
@@ -99,9 +105,14 @@ class Grammars:
         with self._lock:  # two first requests share one tokenizer
             tokenizer = self._grammar_tokenizer
         try:
-            matcher = library(tokenizer, compiled(library), log_level=0)
+            text = compiled(library)
         except (RecursionError, TypeError, ValueError) as error:
             raise ConfigError(f"the {kind} is not valid: {error}") from error
+        require(
+            len(text) <= _MAX_CHARS,
+            f"the {kind} has {len(text)} characters: give at most {_MAX_CHARS}",
+        )
+        matcher = self._with_deep_stack(lambda: library(tokenizer, text, log_level=0))
         # A warning is about a part that would be ignored.
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
         require(not problems, f"the {kind} cannot be enforced: {'; '.join(problems)}")
@@ -111,6 +122,16 @@ class Grammars:
             num_known_tokens=min(tokenizer.vocab_size, self._vocab_size),
             eos_token_ids=self._eos_token_ids,
         )
+
+    def _with_deep_stack(self, make_matcher: "Callable[[], LLMatcher]") -> "LLMatcher":
+        with ThreadPoolExecutor(1) as pool:
+            with self._lock:  # the size is of every thread that starts now
+                size = threading.stack_size(_STACK_BYTES)
+                try:
+                    future = pool.submit(make_matcher)
+                finally:
+                    threading.stack_size(size)
+            return future.result()
 
     @cached_property
     def _grammar_tokenizer(self) -> "LLTokenizer":
