@@ -11,6 +11,7 @@ import typer
 from selfdraft.cli.bench_report import report
 from selfdraft.cli.bench_run import run
 from selfdraft.cli.bench_search import search
+from selfdraft.cli.bench_serve import serve
 from selfdraft.cli.bench_simulate import simulate
 from selfdraft.cli.bench_speed import speed
 from selfdraft.cli.bench_stream import stream
@@ -138,5 +139,5 @@ def _report(results: Sequence["ChainOverhead"], conditions: dict[str, object]) -
     console.print(table)
 
 
-for command in (run, speed, report, simulate, overhead, search, stream):
+for command in (run, speed, report, simulate, overhead, search, stream, serve):
     add_command(bench, command)

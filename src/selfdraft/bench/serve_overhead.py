@@ -1,0 +1,267 @@
+"""What the server costs beyond the engine, for one stream.
+
+The same requests go to one engine twice in turn: by a call, and over HTTP on this machine to a
+server that has this very engine. All seconds count, tokenizing and prefill too; the client is in
+this process and only reads while time runs, so whatever it takes from the model counts against the
+server.
+"""
+
+import http.client
+import json
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+from selfdraft.bench.tasks import BenchPrompt
+from selfdraft.drafts import DraftName
+from selfdraft.engine import Engine
+from selfdraft.errors import PeerError
+from selfdraft.prompt import Prompt
+
+_HOST = "127.0.0.1"
+_MODEL = "measured"
+_STARTING_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_DATA = b"data: "
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRequest:
+    """One request, in the words of the engine and of the server."""
+
+    prompt: BenchPrompt
+    is_chat: bool
+    max_new_tokens: int
+    temperature: float
+    seed: int
+
+    @property
+    def engine_prompt(self) -> Prompt:
+        """What `Engine.stream` gets."""
+        return self._messages if self.is_chat else self.prompt.text
+
+    @property
+    def path(self) -> str:
+        """Where the server takes it."""
+        return "/v1/chat/completions" if self.is_chat else "/v1/completions"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the server gets."""
+        asked = {"messages": self._messages} if self.is_chat else {"prompt": self.prompt.text}
+        return asked | {
+            "model": _MODEL,
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    @property
+    def _messages(self) -> list[dict[str, str]]:
+        return [{"role": "user", "content": self.prompt.text}]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What one way of asking gave, and how long it took."""
+
+    text: str
+    num_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPair:
+    """One request through the engine and through the server."""
+
+    task: str
+    index: int
+    repeat: int
+    num_new_tokens: int
+    engine_seconds: float
+    server_seconds: float
+    is_same: bool
+    """Whether both wrote the same text with as many tokens."""
+
+    @property
+    def ratio(self) -> float:
+        """The server's tokens per second over the engine's."""
+        return self.engine_seconds / self.server_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOverhead:
+    """All pairs, and what they come to. Tokens per second count everything, prefill included."""
+
+    pairs: tuple[ServedPair, ...]
+    engine_tokens_per_second: float
+    """The median over the pairs."""
+    server_tokens_per_second: float
+    median_ratio: float
+    """The server's tokens per second over the engine's: the median over the pairs."""
+    total_ratio: float
+    """The same of all tokens in all seconds."""
+    num_different: int
+    """Pairs whose texts are not the same."""
+
+    @classmethod
+    def of(cls, pairs: Sequence[ServedPair]) -> "ServeOverhead":
+        """What the pairs come to; there is at least one."""
+        median = statistics.median
+        return cls(
+            pairs=tuple(pairs),
+            engine_tokens_per_second=median(p.num_new_tokens / p.engine_seconds for p in pairs),
+            server_tokens_per_second=median(p.num_new_tokens / p.server_seconds for p in pairs),
+            median_ratio=median(p.ratio for p in pairs),
+            total_ratio=sum(p.engine_seconds for p in pairs) / sum(p.server_seconds for p in pairs),
+            num_different=sum(not p.is_same for p in pairs),
+        )
+
+
+def measure_serving(
+    engine: Engine,
+    requests: Sequence[ServedRequest],
+    *,
+    draft: DraftName,
+    num_repeats: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> ServeOverhead:
+    """Ask the engine and a server that has it, request by request, in turn.
+
+    Each request is written once before its pair: what drafters learn of a text would else help
+    whoever comes second. Who comes first changes from pair to pair.
+    """
+    pairs: list[ServedPair] = []
+    with serving(engine, draft=draft) as port:
+        for repeat in range(num_repeats):
+            for request in requests:
+                _ask_engine(engine, request, draft)
+                is_engine_first = len(pairs) % 2 == 0
+                if is_engine_first:
+                    direct = _ask_engine(engine, request, draft)
+                    served = _ask_server(port, request)
+                else:
+                    served = _ask_server(port, request)
+                    direct = _ask_engine(engine, request, draft)
+                pairs.append(_pair(request, repeat, direct, served))
+                on_step()
+    return ServeOverhead.of(pairs)
+
+
+@contextmanager
+def serving(engine: Engine, *, draft: DraftName) -> Iterator[int]:
+    """The port of a server that has `engine` and runs in a thread of this process.
+
+    Raises:
+        PeerError: it did not become ready.
+    """
+    import uvicorn
+
+    from selfdraft.server.app import create_app
+    from selfdraft.server.settings import ServerSettings
+
+    settings = ServerSettings(served_model_name=_MODEL, draft=draft)
+    app = create_app(settings, load_engine=lambda: engine)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    with socket.create_server((_HOST, 0)) as listener:
+        port = int(listener.getsockname()[1])
+        thread = Thread(target=server.run, args=([listener],), name="measured server")
+        thread.start()
+        try:
+            _wait_until_ready(port)
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _pair(request: ServedRequest, repeat: int, direct: _Answer, served: _Answer) -> ServedPair:
+    return ServedPair(
+        task=request.prompt.task,
+        index=request.prompt.index,
+        repeat=repeat,
+        num_new_tokens=direct.num_tokens,
+        engine_seconds=direct.seconds,
+        server_seconds=served.seconds,
+        is_same=(direct.text, direct.num_tokens) == (served.text, served.num_tokens),
+    )
+
+
+def _ask_engine(engine: Engine, request: ServedRequest, draft: DraftName) -> _Answer:
+    start = time.perf_counter()
+    generation = engine.stream(
+        request.engine_prompt,
+        draft=draft,
+        max_new_tokens=request.max_new_tokens,
+        temperature=request.temperature,
+        seed=request.seed,
+    )
+    for _ in generation:
+        pass
+    seconds = time.perf_counter() - start
+    result = generation.result
+    return _Answer(result.text, len(result.token_ids), seconds)
+
+
+def _ask_server(port: int, request: ServedRequest) -> _Answer:
+    connection = http.client.HTTPConnection(_HOST, port)
+    body = json.dumps(request.body)
+    try:
+        connection.connect()
+        start = time.perf_counter()
+        connection.request("POST", request.path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        lines = list(response)
+        seconds = time.perf_counter() - start
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        raise PeerError(
+            f"the server answered {response.status} to {request.path}: "
+            f"{b''.join(lines).decode(errors='replace')[:500]}; give prompts and options it takes"
+        )
+    return _read_answer(lines, seconds)
+
+
+def _read_answer(lines: Sequence[bytes], seconds: float) -> _Answer:
+    """The text and the count of tokens in the events of a stream."""
+    text: list[str] = []
+    num_tokens = 0
+    for line in lines:
+        if not line.startswith(_DATA) or line.strip() == b"data: [DONE]":
+            continue
+        chunk = json.loads(line.removeprefix(_DATA))
+        if "error" in chunk:
+            raise PeerError(f"the server's stream ended with {chunk['error']}: see its log")
+        for choice in chunk["choices"]:
+            delta = choice.get("delta")
+            piece = choice.get("text") if delta is None else delta.get("content")
+            text.append(piece or "")
+        if chunk.get("usage"):
+            num_tokens = chunk["usage"]["completion_tokens"]
+    return _Answer("".join(text), num_tokens, seconds)
+
+
+def _wait_until_ready(port: int) -> None:
+    end = time.monotonic() + _STARTING_SECONDS
+    status: object = "nothing"
+    while time.monotonic() < end:
+        connection = http.client.HTTPConnection(_HOST, port, timeout=_STARTING_SECONDS)
+        try:
+            connection.request("GET", "/ready")
+            status = connection.getresponse().status
+        except OSError as error:
+            status = error
+        finally:
+            connection.close()
+        if status == http.HTTPStatus.OK:
+            return
+        Event().wait(_POLL_SECONDS)
+    raise PeerError(f"the server did not become ready ({status}): see what it wrote to stderr")
