@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 
+import uvicorn
+
 from selfdraft.bench.tasks import BenchPrompt
 from selfdraft.drafts import DraftName
 from selfdraft.engine import Engine
 from selfdraft.errors import PeerError
 from selfdraft.prompt import Prompt
+from selfdraft.server.app import create_app
+from selfdraft.server.settings import ServerSettings
 
 _HOST = "127.0.0.1"
 _MODEL = "measured"
@@ -139,7 +143,7 @@ def measure_serving(
     whoever comes second. Who comes first changes from pair to pair.
     """
     pairs: list[ServedPair] = []
-    with serving(engine, draft=draft) as port:
+    with serving(engine, ServerSettings(served_model_name=_MODEL, draft=draft)) as port:
         for repeat in range(num_repeats):
             for request in requests:
                 _ask_engine(engine, request, draft)
@@ -156,18 +160,12 @@ def measure_serving(
 
 
 @contextmanager
-def serving(engine: Engine, *, draft: DraftName) -> Iterator[int]:
+def serving(engine: Engine, settings: ServerSettings) -> Iterator[int]:
     """The port of a server that has `engine` and runs in a thread of this process.
 
     Raises:
         PeerError: it did not become ready.
     """
-    import uvicorn
-
-    from selfdraft.server.app import create_app
-    from selfdraft.server.settings import ServerSettings
-
-    settings = ServerSettings(served_model_name=_MODEL, draft=draft)
     app = create_app(settings, load_engine=lambda: engine)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     with socket.create_server((_HOST, 0)) as listener:
