@@ -8,16 +8,13 @@ server.
 
 import http.client
 import json
-import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
-
-import uvicorn
 
 from selfdraft.bench.tasks import BenchPrompt
 from selfdraft.drafts import DraftName
@@ -25,12 +22,11 @@ from selfdraft.engine import Engine
 from selfdraft.errors import PeerError
 from selfdraft.prompt import Prompt
 from selfdraft.server.app import create_app
+from selfdraft.server.running import DrainingServer, listen
 from selfdraft.server.settings import ServerSettings
 
 _HOST = "127.0.0.1"
 _MODEL = "measured"
-_STARTING_SECONDS = 30.0
-_POLL_SECONDS = 0.02
 _DATA = b"data: "
 
 
@@ -164,17 +160,25 @@ def serving(engine: Engine, settings: ServerSettings) -> Iterator[int]:
     """The port of a server that has `engine` and runs in a thread of this process.
 
     Raises:
-        PeerError: it did not become ready.
+        ConfigError: the settings do not fit the model.
     """
-    app = create_app(settings, load_engine=lambda: engine)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-    with socket.create_server((_HOST, 0)) as listener:
-        port = int(listener.getsockname()[1])
-        thread = Thread(target=server.run, args=([listener],), name="measured server")
+    is_up = Event()
+    server = DrainingServer(create_app(settings, load_engine=lambda: engine), on_ready=is_up.set)
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            is_up.set()  # nobody waits for a server that has ended
+
+    with closing(listen(_HOST, 0)) as listener:
+        thread = Thread(target=run, name="measured server")
         thread.start()
         try:
-            _wait_until_ready(port)
-            yield port
+            is_up.wait()
+            if server.failure is not None:
+                raise server.failure
+            yield int(listener.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join()
@@ -245,21 +249,3 @@ def _read_answer(lines: Sequence[bytes], seconds: float) -> _Answer:
         if chunk.get("usage"):
             num_tokens = chunk["usage"]["completion_tokens"]
     return _Answer("".join(text), num_tokens, seconds)
-
-
-def _wait_until_ready(port: int) -> None:
-    end = time.monotonic() + _STARTING_SECONDS
-    status: object = "nothing"
-    while time.monotonic() < end:
-        connection = http.client.HTTPConnection(_HOST, port, timeout=_STARTING_SECONDS)
-        try:
-            connection.request("GET", "/ready")
-            status = connection.getresponse().status
-        except OSError as error:
-            status = error
-        finally:
-            connection.close()
-        if status == http.HTTPStatus.OK:
-            return
-        Event().wait(_POLL_SECONDS)
-    raise PeerError(f"the server did not become ready ({status}): see what it wrote to stderr")

@@ -192,10 +192,8 @@ def test_a_huge_body_is_refused(client: httpx2.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("length", [str(10**12), "9" * 30, "-1", "x"])
-def test_a_wrong_length_is_refused_before_the_body_comes(
-    client: httpx2.Client, length: str
-) -> None:
-    """Guards against a server that waits for a body it will not take."""
+def test_a_wrong_length_breaks_nothing(client: httpx2.Client, length: str) -> None:
+    """Guards against a server that waits for ever for a body that does not come."""
     head = (
         f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {length}\r\n\r\n"
