@@ -14,9 +14,10 @@ from schemathesis.generation.case import Case
 from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.python import asgi
 from schemathesis.schemas import APIOperation, BaseSchema
-from selfdraft.server.app import create_app
 from tiny_models import text_engine
 from tiny_server import NAME, SETTINGS
+
+from selfdraft.server.app import create_app
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
-from selfdraft.server.settings import ServerSettings
 from tiny_models import text_engine
 
 from selfdraft.bench.serve_overhead import serving
+from selfdraft.server.settings import ServerSettings
 
 NAME = "tiny"
 MAX_BODY_BYTES = 100_000
