@@ -9,6 +9,7 @@ from selfdraft.cli.bench_text_options import MaxNewTokens, MaxPromptTokens, Temp
 from selfdraft.cli.command import EXIT_NOT_LOSSLESS, AsJson
 from selfdraft.cli.option_checks import listed, require_positive
 from selfdraft.cli.options import DraftMode, ModelOptions
+from selfdraft.cli.serve import require_server_packages
 from selfdraft.cli.terminal import progress_bar, say, spinner, stderr_console, write_json
 from selfdraft.config import RequestConfig, require
 
@@ -70,6 +71,7 @@ def serve(model: ModelOptions, options: ServeBenchOptions) -> None:
 
       selfdraft bench serve smollm2-135m --limit 6 --repeats 3
     """
+    require_server_packages()
     from selfdraft.bench.provenance import provenance
     from selfdraft.bench.serve_overhead import measure_serving
 

@@ -162,7 +162,7 @@ def serve(
         shutdown_seconds=limits.shutdown_seconds,
     )
     listen.warn()
-    _require_extra()
+    require_server_packages()
     with ExitStack() as stack:
         # In the thread that computes: torch keeps the number of threads for each.
         _run(settings, model, listen, lambda: _load(stack, model, chosen))
@@ -193,7 +193,7 @@ def _load(stack: ExitStack, model: ModelOptions, draft: "Draft") -> "Engine":
     return stack.enter_context(model.engine(draft))
 
 
-def _require_extra() -> None:
+def require_server_packages() -> None:
     """Raise `ConfigError` if the packages that only the server needs are not there."""
     try:
         import fastapi  # noqa: F401

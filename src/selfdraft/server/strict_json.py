@@ -6,6 +6,7 @@ write it, and no tokenizer, log or answer can.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -42,8 +43,9 @@ class _StrictRequest(Request):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in members if names.count(name) > 1)
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
         raise json.JSONDecodeError(f"{twice!r} is there twice", "", 0)
     return members
 
