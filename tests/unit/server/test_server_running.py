@@ -115,9 +115,12 @@ def test_end_of_the_server_lets_streams_end() -> None:
     gate = Gate()
     with serving(lambda: gated_engine(gate)) as server, ThreadPoolExecutor(3) as pool:
         streams = [pool.submit(server.ask, stream=True, max_tokens=20) for _ in range(3)]
-        until(lambda: server.backend.service.num_running == 3)
+        service = server.backend.service
+        until(lambda: service.num_running + service.num_waiting == 3)
+        gate.let(1)  # the next turn is for all three
+        until(lambda: service.num_running == 3)
         server.server.should_exit = True
-        until(lambda: server.backend.service.state == "ending")
+        until(lambda: service.state == "ending")
         gate.open()
         for stream in streams:
             assert events(stream.result())[-1]["choices"][0]["finish_reason"] == "length"
