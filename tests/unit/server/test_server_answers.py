@@ -1,6 +1,5 @@
 """What the server writes is what the engine writes, in OpenAI's shapes."""
 
-import json
 from typing import Any
 
 import pytest

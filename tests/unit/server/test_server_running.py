@@ -34,6 +34,7 @@ def send_raw(url: httpx2.URL, body: dict[str, Any]) -> socket.socket:
     return connection
 
 
+@pytest.mark.slow
 def test_interleaved_answers_are_those_of_each_alone() -> None:
     """Guards against requests that see each other's cache, seed or text."""
     with serving(max_running=3) as server, ThreadPoolExecutor(8) as pool:
@@ -87,6 +88,7 @@ def test_disconnect_of_a_waiting_request_frees_its_place() -> None:
         first.join()
 
 
+@pytest.mark.slow
 def test_random_disconnects_leave_nothing_behind() -> None:
     """Guards against a slot, a queue place or an answer that is lost where clients come and go."""
     rng = random.Random(0)
