@@ -211,7 +211,7 @@ def test_files_of_the_page() -> None:
             assert answer.headers["content-type"] == "text/html; charset=utf-8"
             assert "default-src 'none'" in answer.headers["content-security-policy"]
             assert answer.headers["x-content-type-options"] == "nosniff"
-        for name in ("__init__.py", "..", "%2e%2e", "index", ".html", "a/b.js"):
+        for name in ("__init__.py", "..%2fapp.py", "index", ".html", "a/b.js", "app.py%00.js"):
             assert server.client.get(f"/page/{name}").status_code == 404
 
 
