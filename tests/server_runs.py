@@ -79,7 +79,8 @@ def serving(
         with httpx2.Client(base_url=url, timeout=SECONDS) as client:
             yield RunningServer(server, client, app.state.backend, thread)
     finally:
-        server.force_exit = server.should_exit = True
+        app.state.backend.service.abort()
+        server.should_exit = True
         thread.join(SECONDS)
         assert not thread.is_alive()
         assert app.state.backend.service.join(SECONDS)

@@ -111,6 +111,7 @@ class DrainingServer(uvicorn.Server):
         while self._service.num_running and perf_counter() < deadline and not self.force_exit:
             await asyncio.sleep(_TICK_SECONDS)
         self._service.abort()
+        self.force_exit = False  # uvicorn would cut what now ends by itself, and skip the lifespan
         await super().shutdown(sockets)
 
     def serve_on(self, listener: socket.socket) -> None:
