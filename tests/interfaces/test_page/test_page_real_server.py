@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 MODEL = "smollm2-135m"
 FOLDER = os.environ.get("SELFDRAFT_SCREENSHOTS")
 
-OpenServer = Callable[[Engine], AbstractContextManager[Page]]
+OpenServer = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def page_of(open_page: Open) -> OpenServer:
     """The page of a server with an engine, with a limit that keeps the answers short."""
 
     @contextmanager
-    def page_of(engine: Engine) -> Iterator[Page]:
-        with serving(lambda: engine, draft="auto") as server:
+    def page_of(engine: Engine, name: str = "tiny") -> Iterator[Page]:
+        with serving(lambda: engine, served_model_name=name, draft="auto") as server:
             page = open_page(str(server.client.base_url))
             expect(page.locator("#server-state")).to_have_text("ready")
             page.get_by_label("Max tokens").fill("48")
@@ -45,7 +45,7 @@ def test_a_conversation_with_the_real_model(page_of: OpenServer) -> None:
     is what the engine writes.
     """
     engine = Engine.load(MODEL)
-    with page_of(engine) as page:
+    with page_of(engine, MODEL) as page:
         first, second = hold_conversation(page)
         expect(page.locator("#rate-kind")).to_have_text("by the server, decoding only")
         assert "target" in page.locator(".legend").last.inner_text()
@@ -53,6 +53,7 @@ def test_a_conversation_with_the_real_model(page_of: OpenServer) -> None:
         page.get_by_role("button", name="Compare").click()
         expect(page.locator(".verdict.same")).to_be_visible()
         shoot(page, "real-2-compare")
+        shoot(page, "real-3-narrow", {"width": 360, "height": 740})
     messages = [{"role": "user", "content": "Tell me a story."}]
     assert first == engine.generate(messages, max_new_tokens=48, seed=5).text
     messages += [
@@ -93,7 +94,9 @@ def test_what_the_server_refuses_is_told(page_of: OpenServer) -> None:
         expect(problem).to_contain_text("Change the number of max tokens")
 
 
-def shoot(page: Page, name: str) -> None:
+def shoot(page: Page, name: str, viewport: dict[str, int] | None = None) -> None:
     """A picture, if a folder is named for them."""
     if FOLDER is not None:
+        page.set_viewport_size(viewport or {"width": 1280, "height": 860})
+        page.locator("#panel").evaluate("panel => { panel.scrollTop = 0; }")
         page.screenshot(path=Path(FOLDER) / f"{name}.png")

@@ -208,6 +208,7 @@ const isPanelOpen = () => byId("panel").classList.contains("open");
 function openPanel(isOpen) {
   byId("panel").classList.toggle("open", isOpen);
   byId("panel-toggle").setAttribute("aria-expanded", String(isOpen));
+  if (isOpen) byId("panel").scrollIntoView({ block: "nearest" });
 }
 
 const PROBLEMS = { 0: "not reachable", 401: "needs its API key", 503: "loading the model" };

@@ -16,9 +16,10 @@ export class Follow {
       else if (box.scrollTop < this.#lastTop) this.#isAtEnd = false;
       this.#lastTop = box.scrollTop;
     });
+    new ResizeObserver(() => this.grown()).observe(box); // as when the panel opens below it
   }
 
-  /** The box has grown. */
+  /** The box has grown, or shows less than before. */
   grown() {
     if (this.#isAtEnd) this.toEnd();
   }

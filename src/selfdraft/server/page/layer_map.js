@@ -39,6 +39,7 @@ export class LayerMap {
       make("span", { class: "layer" }, attention, mlp, make("span", { class: "index" }, String(layer))),
     );
     this.#box.replaceChildren(...columns);
+    this.#box.classList.toggle("many", numLayers > 100); // three digits are wider than a cell
   }
 }
 

@@ -59,7 +59,7 @@ export class SpeedPanel {
   get line() {
     if (this.#numbers === null) return "No answer yet.";
     const { rate, kind, meanLength, tally } = this.#numbers;
-    if (tally.numTokens === 0) return kind === LIVE ? "Waiting for the first token." : "Nothing was written.";
+    if (tally.numTokens === 0) return withoutTokens(kind);
     const parts = [`${figure(rate)} tokens per second`];
     if (this.#ratio) parts.push(`${figure(this.#ratio, 2)} times vanilla (${this.#vanilla.kind})`);
     if (meanLength) parts.push(`M ${figure(meanLength, 2)}`);
@@ -82,7 +82,7 @@ export class SpeedPanel {
 
   #showNumbers({ rate, kind, meanLength, acceptance, firstToken, tally }) {
     setText(byId("rate"), figure(rate));
-    setText(byId("rate-kind"), tally.numTokens ? kind : "");
+    setText(byId("rate-kind"), tally.numTokens ? kind : withoutTokens(kind));
     setText(byId("mean-length"), figure(meanLength, 2));
     setText(byId("rounds"), String(tally.numRounds));
     setText(byId("tokens"), tokensInWords(tally));
@@ -96,6 +96,8 @@ export class SpeedPanel {
     byId("bar-vanilla").style.inlineSize = `${(100 * vanilla) / longest}%`;
   }
 }
+
+const withoutTokens = (kind) => (kind === LIVE ? "Waiting for the first token." : "Nothing was written.");
 
 function tokensInWords(tally) {
   const drafted = tally.numTokens - tally.numRounds;
