@@ -119,7 +119,7 @@ def test_end_of_the_server_lets_streams_end() -> None:
         streams = [pool.submit(server.ask, stream=True, max_tokens=20) for _ in range(3)]
         service = server.backend.service
         until(lambda: service.num_running + service.num_waiting == 3)
-        gate.let(1)  # the next turn is for all three
+        gate.let(2)  # the turn that runs is over, of one or two; the next one is for all three
         until(lambda: service.num_running == 3)
         server.server.should_exit = True
         until(lambda: service.state == "ending")
