@@ -6,6 +6,7 @@ import logging
 import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Thread
 from typing import Any
 
@@ -178,6 +179,27 @@ def test_port_in_use() -> None:
             listen("127.0.0.1", port)
     with pytest.raises(ConfigError, match="host"):
         listen("no.such.host.invalid", 0)
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Guards against 40 ms for every answer: asyncio left Nagle's algorithm on for our socket."""
+
+    async def delays() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with closing(listen("127.0.0.1", 0)) as listener:
+            async with await asyncio.start_server(on_client, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                is_without_delay = await accepted
+                writer.close()
+        return is_without_delay
+
+    assert asyncio.run(delays())
 
 
 def test_log_has_ids_and_no_prompts(caplog: pytest.LogCaptureFixture) -> None:
