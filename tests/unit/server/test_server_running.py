@@ -6,6 +6,7 @@ import logging
 import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Thread
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_end_of_the_server_lets_streams_end() -> None:
         streams = [pool.submit(server.ask, stream=True, max_tokens=20) for _ in range(3)]
         service = server.backend.service
         until(lambda: service.num_running + service.num_waiting == 3)
-        gate.let(1)  # the next turn is for all three
+        gate.let(2)  # the turn that runs is over, of one or two; the next one is for all three
         until(lambda: service.num_running == 3)
         server.server.should_exit = True
         until(lambda: service.state == "ending")
@@ -134,10 +135,13 @@ def test_end_of_the_server_ends_what_takes_too_long() -> None:
     """Guards against a server that cannot be ended, and streams that end without a word."""
     gate = Gate()
     with serving(lambda: gated_engine(gate), shutdown_seconds=0.2) as server:
-        gate.let(12)
+        service = server.backend.service
         with ThreadPoolExecutor(2) as pool:
             stream = pool.submit(server.ask, stream=True, max_tokens=900, draft="off")
+            gate.await_round()
             whole = pool.submit(server.ask, max_tokens=900, draft="off")
+            until(lambda: service.num_running + service.num_waiting == 2)
+            gate.let(12)
             until(lambda: gate.num_rounds == 12)
             server.server.should_exit = True
             assert events(stream.result())[-1]["error"]["code"] == "shutting_down"
@@ -175,6 +179,27 @@ def test_port_in_use() -> None:
             listen("127.0.0.1", port)
     with pytest.raises(ConfigError, match="host"):
         listen("no.such.host.invalid", 0)
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Guards against 40 ms for every answer: asyncio left Nagle's algorithm on for our socket."""
+
+    async def delays() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with closing(listen("127.0.0.1", 0)) as listener:
+            async with await asyncio.start_server(on_client, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                is_without_delay = await accepted
+                writer.close()
+        return is_without_delay
+
+    assert asyncio.run(delays())
 
 
 def test_log_has_ids_and_no_prompts(caplog: pytest.LogCaptureFixture) -> None:
