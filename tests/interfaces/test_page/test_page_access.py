@@ -96,6 +96,7 @@ def test_narrow(open_page: Open, back_end: FakeBackEnd, height: int) -> None:
     toggle.click()
     expect(toggle).to_have_attribute("aria-expanded", "true")
     expect(page.locator("#panel")).to_be_in_viewport(ratio=0.9)
+    assert page.locator("#panel").evaluate("e => e.clientHeight") > 150
     page.wait_for_function(AT_END)  # the panel has made the conversation's box smaller
     page.locator("#layer-map").scroll_into_view_if_needed()
     expect(page.locator("#layer-map")).to_be_in_viewport()

@@ -49,6 +49,7 @@ def test_a_conversation_with_the_real_model(page_of: OpenServer) -> None:
         first, second = hold_conversation(page)
         expect(page.locator("#rate-kind")).to_have_text("by the server, decoding only")
         assert "target" in page.locator(".legend").last.inner_text()
+        expect(page.locator("#requests")).to_have_text("0 running, 0 waiting")
         shoot(page, "real-1-conversation")
         page.get_by_role("button", name="Compare").click()
         expect(page.locator(".verdict.same")).to_be_visible()
