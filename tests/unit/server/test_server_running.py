@@ -117,7 +117,9 @@ def test_end_of_the_server_lets_streams_end() -> None:
     """Guards against answers that are cut where there was time to write them."""
     gate = Gate()
     with serving(lambda: gated_engine(gate)) as server, ThreadPoolExecutor(3) as pool:
-        streams = [pool.submit(server.ask, stream=True, max_tokens=20) for _ in range(3)]
+        streams = [
+            pool.submit(server.ask, stream=True, max_tokens=20, draft="off") for _ in range(3)
+        ]
         service = server.backend.service
         until(lambda: service.num_running + service.num_waiting == 3)
         gate.let(2)  # the turn that runs is over, of one or two; the next one is for all three
