@@ -83,7 +83,7 @@ def test_settings_from_a_file(run: Run, told: dict[str, Any], tmp_path: Path) ->
         ("max-queue = [3]", "max_queue"),
         ('cors-origin = "https://a"', "cors_origin"),
         ("[server]\nport = 3", "server"),
-        ('port = "many"', "many"),
+        ('port = "many"', "--port"),
         ("= 3", "TOML"),
         (None, "cannot read"),
     ],

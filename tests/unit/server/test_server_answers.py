@@ -1,6 +1,5 @@
 """What the server writes is what the engine writes, in OpenAI's shapes."""
 
-import json
 from typing import Any
 
 import pytest
@@ -133,8 +132,9 @@ def test_stop_strings(server: RunningServer) -> None:
 
 def test_logprobs_of_chat(server: RunningServer) -> None:
     """Guards against log-probabilities that are shifted, or of too many alternatives."""
-    expected = offline(logprobs=2)
-    asked = {"logprobs": True, "top_logprobs": 2}
+    # In float32 the rows of a draft's tree change a logit's last bits, so nothing drafts here.
+    expected = offline(logprobs=2, draft="off")
+    asked = {"logprobs": True, "top_logprobs": 2, "draft": "off"}
     content = server.ask(**asked).json()["choices"][0]["logprobs"]["content"]
     assert [entry["logprob"] for entry in content] == [lp.logprob for lp in expected.logprobs]
     for entry, logprob in zip(content, expected.logprobs, strict=True):
@@ -145,7 +145,7 @@ def test_logprobs_of_chat(server: RunningServer) -> None:
     streamed = events(server.ask(**asked, stream=True))
     parts = [chunk["choices"][0]["logprobs"] for chunk in streamed]
     assert [entry for part in parts if part for entry in part["content"]] == content
-    only_chosen = server.ask(logprobs=True).json()["choices"][0]["logprobs"]["content"]
+    only_chosen = server.ask(logprobs=True, draft="off").json()["choices"][0]["logprobs"]["content"]
     assert [entry["logprob"] for entry in only_chosen] == [lp.logprob for lp in expected.logprobs]
     assert all(entry["top_logprobs"] == [] for entry in only_chosen)
     assert server.ask().json()["choices"][0]["logprobs"] is None
@@ -154,8 +154,8 @@ def test_logprobs_of_chat(server: RunningServer) -> None:
 @pytest.mark.parametrize("num_top", [0, 3])
 def test_logprobs_of_completions(server: RunningServer, num_top: int) -> None:
     """Guards against lists of different lengths, and a stream's offsets that begin anew."""
-    expected = offline("the", logprobs=max(1, num_top), max_new_tokens=12)
-    asked = {"logprobs": num_top, "max_tokens": 12}
+    expected = offline("the", logprobs=max(1, num_top), max_new_tokens=12, draft="off")
+    asked = {"logprobs": num_top, "max_tokens": 12, "draft": "off"}
     logprobs = server.complete(**asked).json()["choices"][0]["logprobs"]
     assert logprobs["token_logprobs"] == [lp.logprob for lp in expected.logprobs]
     assert {len(value) for value in logprobs.values()} == {12}
@@ -274,7 +274,7 @@ def test_what_the_server_says_of_itself(server: RunningServer) -> None:
     assert draft["fixed"] == {"attention": [0, 4], "mlp": [0, 4]}
     assert draft["search"]["state"] == "off"
     assert (draft["num_running"], draft["num_waiting"]) == (0, 0)
-    assert json.dumps(get("/openapi.json").json()).count("/v1/chat/completions") == 1
+    assert "/v1/chat/completions" in get("/openapi.json").json()["paths"]
 
 
 def test_metrics_count_what_was_written(server: RunningServer) -> None:

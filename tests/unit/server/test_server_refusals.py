@@ -173,7 +173,7 @@ def test_key() -> None:
             {"authorization": "Bearer wrong"},
             {"authorization": "se©ret".encode()},
             {"authorization": "Basic se©ret".encode()},
-            {"authorization": b"Bearer "},
+            {"authorization": b"Bearer"},
         ):
             for path in ("/v1/models", "/v1/draft", "/v1/nothing"):
                 error = error_of(client.get(path, headers=headers), 401)
