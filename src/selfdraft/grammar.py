@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -20,14 +20,17 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase, PreTrainedTok
 
 from selfdraft.config import require
 from selfdraft.errors import ConfigError
+from selfdraft.grammar_trial import first_words, parser_limits, problem_of
 
 if TYPE_CHECKING:
-    from llguidance import JsonCompileOptions, LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
-# The library recurses into what it compiles, and an overflow of the stack would end the process. A
-# text of this length cannot be nested so deeply that a stack of this size overflows.
 _MAX_CHARS = 100_000
+# The library recurses into what it compiles, and an overflow of the stack would end the process.
+# What passed the trial did so on a far smaller stack.
 _STACK_BYTES = 512 * 2**20
+_NUM_KEPT_TRIALS = 128
 
 
 class Grammars:
@@ -51,6 +54,8 @@ class Grammars:
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
         self._lock = threading.Lock()
+        # Clients send the same schema again and again, and a trial takes a tenth of a second.
+        self._problem_of = lru_cache(_NUM_KEPT_TRIALS)(problem_of)
 
     def json_object(self, *, num_prompt_tokens: int) -> "GrammarProcessor":
         """The output is a JSON object, whatever it holds."""
@@ -112,10 +117,15 @@ class Grammars:
             len(text) <= _MAX_CHARS,
             f"the {kind} has {len(text)} characters: give at most {_MAX_CHARS}",
         )
-        matcher = self._with_deep_stack(lambda: library(tokenizer, text, log_level=0))
-        # A warning is about a part that would be ignored.
-        problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
-        require(not problems, f"the {kind} cannot be enforced: {'; '.join(problems)}")
+        problem = self._problem_of(text)
+        require(problem is None, f"the {kind} cannot be enforced: {problem}")
+        matcher = self._with_deep_stack(
+            lambda: library(tokenizer, text, log_level=0, limits=parser_limits())
+        )
+        require(
+            not matcher.is_error(),
+            f"the {kind} cannot be enforced: {first_words(matcher.get_error())}",
+        )
         return GrammarProcessor(
             matcher,
             num_prompt_tokens=num_prompt_tokens,
@@ -201,7 +211,7 @@ class GrammarProcessor(LogitsProcessor):
             self._restart()
             allowed = self._allowed(output, len(row))
         if self._matcher.is_error():
-            reason = self._matcher.get_error()
+            reason = first_words(self._matcher.get_error())
             self._restart()
             raise ConfigError(
                 f"the grammar cannot be followed after {len(output)} tokens ({reason}): simplify it"

@@ -11,7 +11,7 @@ LAYERS = (
     ("config", "errors", "shapes"),
     ("model",),
     ("decoding",),
-    ("drafting", "grammar", "prompt", "search", "text_stream"),
+    ("drafting", "grammar", "grammar_trial", "prompt", "search", "text_stream"),
     ("adaptive", "drafts", "engine", "generation", "pass_costs", "transformers_bridge", "tuning"),
     ("", "bench", "cli", "server"),
 )

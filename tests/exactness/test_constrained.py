@@ -105,10 +105,19 @@ def plain(constraint: Constraint, sampling: str) -> Result:
     return write("off", constraint, **SAMPLING[sampling])
 
 
+@pytest.mark.parametrize("draft", ["recycling", "wide tree"])
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: constraint.__name__)
+def test_no_draft_changes_the_text(constraint: Constraint, draft: str) -> None:
+    """Guards against counts and matchers that see a draft's tokens, or keep what was refused."""
+    drafted = write(ALL_DRAFTS[draft], constraint, **SAMPLING["sampled"])
+    assert drafted.token_ids == plain(constraint, "sampled").token_ids
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLING)
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: constraint.__name__)
-def test_no_draft_changes_the_text(constraint: Constraint, sampling: str) -> None:
-    """Guards against counts and matchers that see a draft's tokens, or keep what was refused."""
+def test_no_draft_changes_any_text(constraint: Constraint, sampling: str) -> None:
+    """Guards the same with every draft and every way to sample."""
     expected = plain(constraint, sampling).token_ids
     for name, draft in ALL_DRAFTS.items():
         assert write(draft, constraint, **SAMPLING[sampling]).token_ids == expected, name

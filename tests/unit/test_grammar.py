@@ -159,6 +159,63 @@ def test_any_thread_makes_grammars() -> None:
     assert all(allowed(processor, "") == {token("{")} for processor in processors)
 
 
+STEP = {
+    "title": "Step",
+    "description": "One step.",
+    "type": "object",
+    "properties": {
+        "output": {"title": "Output", "type": "string", "examples": ["on"]},
+        "next": {"anyOf": [{"$ref": "#/$defs/Step"}, {"type": "null"}], "default": None},
+    },
+    "required": ["output"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"Step": STEP}, "type": "array", "items": {"$ref": "#/$defs/Step"}},
+        {"definitions": {"A": {"type": "integer"}}, "allOf": [{"$ref": "#/definitions/A"}]},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://a/b"},
+        {"type": ["string", "null"], "deprecated": True, "readOnly": True, "$comment": "old"},
+        {"type": "string", "enum": ["on", "the"], "title": "Word"},
+        {"const": "on"},
+        {"type": "string", "minLength": 1, "maxLength": 9, "pattern": "^[a-z]+$"},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "email"},
+        {"type": "string", "format": "uuid"},
+        {"type": "integer", "minimum": 0, "exclusiveMaximum": 10, "format": "int64"},
+        {"type": "number", "multipleOf": 0.5},
+        {"type": "array", "prefixItems": [{"type": "integer"}], "minItems": 1, "maxItems": 1},
+        {"type": "object", "additionalProperties": {"type": "boolean"}},
+        {
+            "oneOf": [{"type": "string"}, {"type": "integer"}],
+            "discriminator": {"propertyName": "a"},
+        },
+    ],
+)
+def test_what_clients_send_is_accepted(schema: dict[str, object]) -> None:
+    """Guards against an annotation that is refused as a part that cannot be enforced."""
+    assert mask(grammars().json_schema(schema, num_prompt_tokens=NUM_PROMPT_TOKENS), []).any()
+
+
+@pytest.mark.slow
+def test_a_grammar_that_never_compiles_is_refused() -> None:
+    """Guards the server: this takes gigabytes and hours, and no thread can be stopped in it."""
+    patterns = [{"type": "string", "pattern": f"a.{{{i}}}b{i}"} for i in range(200)]
+    with pytest.raises(ConfigError, match="too much time or memory"):
+        grammars().json_schema({"allOf": patterns}, num_prompt_tokens=0)
+
+
+@pytest.mark.parametrize("nested", ["(" * 20_000 + '"a"' + ")" * 20_000, "(" * 300 + '"a"'])
+def test_what_is_nested_too_deeply_is_refused(nested: str) -> None:
+    """Guards against an overflow of the stack, and against an error as long as the grammar."""
+    with pytest.raises(ConfigError, match="nested") as caught:
+        grammars().lark(f"start: {nested}", num_prompt_tokens=0)
+    assert len(str(caught.value)) < 600
+
+
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
@@ -167,6 +224,8 @@ def test_any_thread_makes_grammars() -> None:
         ({"type": "string", "format": "no-such-format"}, "no-such-format"),
         ({"type": "text"}, "text"),
         ({"$ref": "#/$defs/missing"}, "missing"),
+        ({"$ref": "#"}, "no text"),
+        ({"type": "integer", "minimum": 5, "maximum": 4}, "minimum"),
         ({"type": "string", "pattern": "("}, ""),
         ({"const": "\ud800"}, ""),
         ({"const": object()}, ""),

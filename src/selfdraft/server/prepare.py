@@ -5,7 +5,6 @@ waits for its turn.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,9 @@ from transformers import LogitsProcessor
 from selfdraft.config import RequestOptions, require
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
-from selfdraft.errors import PromptError
+from selfdraft.errors import ConfigError, PromptError
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
-from selfdraft.server.errors import ApiError, invalid, too_long
+from selfdraft.server.errors import invalid, too_long
 from selfdraft.server.job import Ask
 from selfdraft.server.protocol import (
     MAX_CHOICES,
@@ -29,7 +28,7 @@ from selfdraft.server.protocol import (
 from selfdraft.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from selfdraft.grammar import Grammars
+    from selfdraft.grammar import GrammarProcessor, Grammars
 
 _CHAT_TOKENS = 1024
 """Most tokens of an answer whose length the client did not say."""
@@ -165,12 +164,13 @@ class _Asks:
         """The `n` choices of one prompt. The k-th has the k-th seed from the request's on."""
         max_new_tokens = self._max_new_tokens(len(token_ids))
         draft = self._preparer.draft(self._body)
+        grammar = self._grammar(len(token_ids))
         return [
             Ask(
                 token_ids,
                 draft,
                 self._options(max_new_tokens, (self._seed + k) % _NUM_SEEDS),
-                self._processors(len(token_ids)),
+                self._processors(len(token_ids), grammar),
             )
             for k in range(self._body.n or 1)
         ]
@@ -204,8 +204,10 @@ class _Asks:
             logprobs=self._num_logprobs,
         )
 
-    def _processors(self, num_prompt_tokens: int) -> tuple[LogitsProcessor, ...]:
-        """The request's processors in order; each belongs to one generation."""
+    def _processors(
+        self, num_prompt_tokens: int, grammar: "GrammarProcessor | None"
+    ) -> tuple[LogitsProcessor, ...]:
+        """The processors of one choice in order; no other may use them."""
         body = self._body
         processors: list[LogitsProcessor] = []
         if body.frequency_penalty or body.presence_penalty:
@@ -220,7 +222,8 @@ class _Asks:
             from selfdraft.decoding.penalties import LogitBias
 
             processors.append(LogitBias(self._bias))
-        processors.extend(self._grammar(num_prompt_tokens))
+        if grammar is not None:
+            processors.append(grammar.fresh())
         return tuple(processors)
 
     def _logit_bias(self) -> dict[int, float]:
@@ -237,39 +240,22 @@ class _Asks:
             bias[int(name)] = value
         return bias
 
-    def _grammar(self, num_prompt_tokens: int) -> Sequence[LogitsProcessor]:
+    def _grammar(self, num_prompt_tokens: int) -> "GrammarProcessor | None":
+        """What the answers must be, compiled; None if they may be anything."""
         chosen, grammar = self._body.response_format, self._body.grammar
         is_json = isinstance(chosen, JsonObjectFormat | JsonSchemaFormat)
+        if grammar is None and not is_json:
+            return None
         if grammar is not None and is_json:
             raise invalid("grammar and response_format exclude each other", param="grammar")
-        if grammar is not None:
-            return [
-                self._made(
-                    lambda: self._preparer.grammars().lark(
-                        grammar, num_prompt_tokens=num_prompt_tokens
-                    ),
-                    "grammar",
-                )
-            ]
-        if isinstance(chosen, JsonSchemaFormat):
-            schema = chosen.json_schema.schema_
-            return [
-                self._made(
-                    lambda: self._preparer.grammars().json_schema(
-                        schema, num_prompt_tokens=num_prompt_tokens
-                    ),
-                    "response_format",
-                )
-            ]
-        if is_json:
-            return [self._preparer.grammars().json_object(num_prompt_tokens=num_prompt_tokens)]
-        return []
-
-    @staticmethod
-    def _made(make: Callable[[], LogitsProcessor], param: str) -> LogitsProcessor:
+        made = self._preparer.grammars()
         try:
-            return make()
-        except ApiError:
-            raise
-        except ValueError as error:  # ConfigError is one
+            if grammar is not None:
+                return made.lark(grammar, num_prompt_tokens=num_prompt_tokens)
+            if isinstance(chosen, JsonSchemaFormat):
+                schema = chosen.json_schema.schema_
+                return made.json_schema(schema, num_prompt_tokens=num_prompt_tokens)
+            return made.json_object(num_prompt_tokens=num_prompt_tokens)
+        except ConfigError as error:
+            param = "grammar" if grammar is not None else "response_format"
             raise invalid(str(error), param=param) from error

@@ -6,6 +6,7 @@ import pytest
 from server_runs import chat_body, settings
 from tiny_models import text_engine
 
+from selfdraft.grammar import GrammarProcessor, Grammars
 from selfdraft.server.prepare import Preparer
 from selfdraft.server.protocol import ChatBody, CompletionBody
 from selfdraft.server.token_texts import TokenTexts
@@ -64,6 +65,27 @@ def test_lengths_that_are_not_given() -> None:
     assert preparer.completion(body)[0].options["max_new_tokens"] == 16
     body = CompletionBody.model_validate({"model": "tiny", "prompt": [1] * 490})
     assert preparer.completion(body)[0].options["max_new_tokens"] == 10
+
+
+def test_choices_share_a_grammar_and_not_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a grammar compiled for every choice, and one whose place is that of two texts.
+
+    The worker keeps one choice's processors while it writes another's.
+    """
+    compiled = []
+    make = Grammars.lark
+
+    def counted(grammars: Grammars, text: str, *, num_prompt_tokens: int) -> GrammarProcessor:
+        compiled.append(text)
+        return make(grammars, text, num_prompt_tokens=num_prompt_tokens)
+
+    monkeypatch.setattr(Grammars, "lark", counted)
+    grammar = 'start: "the"+'
+    body = ChatBody.model_validate(chat_body(n=3, grammar=grammar, presence_penalty=1.0))
+    asks = Preparer(text_engine(), settings()).chat(body)
+    assert compiled == [grammar]
+    processors = [processor for ask in asks for processor in ask.processors]
+    assert len({id(processor) for processor in processors}) == len(processors) == 6
 
 
 def test_tokens_as_text_and_bytes() -> None:
