@@ -99,8 +99,9 @@ class Gate:
     def wait(self) -> None:
         """Called before a round."""
         self._begun.release()
-        while not self._is_open and not self._permits.acquire(timeout=0.01):
-            pass
+        for _ in range(int(2 * SECONDS / 0.01)):  # a test that has failed opens no gate
+            if self._is_open or self._permits.acquire(timeout=0.01):
+                break
         self.num_rounds += 1
 
     def let(self, num_rounds: int) -> None:

@@ -1,6 +1,7 @@
 """uvicorn, told to end as this server should: what runs is finished or ended cleanly first."""
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -64,7 +65,7 @@ class DrainingServer(uvicorn.Server):
         on_ready: Callable[[], None] = lambda: None,
         must_exit: bool = False,
     ) -> None:
-        """`must_exit` is for a process that is this server: it ends in time, come what may."""
+        """`must_exit` is for a process that is this server: it ends with it, in time."""
         backend = app.state.backend
         assert isinstance(backend, Backend)
         super().__init__(
@@ -124,7 +125,10 @@ class DrainingServer(uvicorn.Server):
             self.run(sockets=[listener])
         if self._service.failure is not None:
             raise self._service.failure
-        if self._must_exit and not self._service.join(timeout=0):
-            # A thread that is deep in a round would crash when the interpreter ends under it.
+        if self._must_exit:
+            # The interpreter's own end takes seconds with a model in memory, and a worker that is
+            # deep in a round would crash under it.
+            logging.shutdown()
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)

@@ -120,7 +120,7 @@ def test_end_of_the_server_lets_streams_end() -> None:
         streams = [pool.submit(server.ask, stream=True, max_tokens=20) for _ in range(3)]
         service = server.backend.service
         until(lambda: service.num_running + service.num_waiting == 3)
-        gate.let(1)  # the next turn is for all three
+        gate.let(2)  # the turn that runs is over, of one or two; the next one is for all three
         until(lambda: service.num_running == 3)
         server.server.should_exit = True
         until(lambda: service.state == "ending")
@@ -135,10 +135,13 @@ def test_end_of_the_server_ends_what_takes_too_long() -> None:
     """Guards against a server that cannot be ended, and streams that end without a word."""
     gate = Gate()
     with serving(lambda: gated_engine(gate), shutdown_seconds=0.2) as server:
-        gate.let(12)
+        service = server.backend.service
         with ThreadPoolExecutor(2) as pool:
             stream = pool.submit(server.ask, stream=True, max_tokens=900, draft="off")
+            gate.await_round()
             whole = pool.submit(server.ask, max_tokens=900, draft="off")
+            until(lambda: service.num_running + service.num_waiting == 2)
+            gate.let(12)
             until(lambda: gate.num_rounds == 12)
             server.server.should_exit = True
             assert events(stream.result())[-1]["error"]["code"] == "shutting_down"
@@ -233,7 +236,7 @@ def test_files_of_the_page() -> None:
             assert answer.headers["content-type"] == "text/html; charset=utf-8"
             assert "default-src 'none'" in answer.headers["content-security-policy"]
             assert answer.headers["x-content-type-options"] == "nosniff"
-        for name in ("__init__.py", "..", "%2e%2e", "index", ".html", "a/b.js"):
+        for name in ("__init__.py", "..%2fapp.py", "index", ".html", "a/b.js", "app.py%00.js"):
             assert server.client.get(f"/page/{name}").status_code == 404
 
 
