@@ -22,7 +22,7 @@ from selfdraft.config import require
 from selfdraft.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import JsonCompileOptions, LLMatcher, LLTokenizer
 
 # The library recurses into what it compiles, and an overflow of the stack would end the process. A
 # text of this length cannot be nested so deeply that a stack of this size overflows.
@@ -67,7 +67,7 @@ class Grammars:
 
         def compiled(library: "type[LLMatcher]") -> str:
             # Whatever the schema itself says: a keyword that is not enforced is an error.
-            strictly = {"lenient": False}
+            strictly: JsonCompileOptions = {"lenient": False}
             return library.grammar_from_json_schema(json.dumps(schema), overrides=strictly)
 
         return self._processor("JSON schema", compiled, num_prompt_tokens)

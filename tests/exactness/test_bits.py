@@ -1,7 +1,7 @@
 """Contract L2: in bfloat16 on a CPU, logits are the same bits with and without speculation.
 
 The bits hold because oneDNN gives a row of a linear the same bits for any number of rows from two
-up, and because every row's attention is computed as if the row were alone (DESIGN section 2).
+to 32, and because every row's attention is computed as if the row were alone (DESIGN section 2).
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ from transformers import MixtralConfig
 from tree_strategies import parent_lists
 
 from selfdraft import DraftConfig, Engine
-from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
 from selfdraft.model import attention_kernel
+from selfdraft.model.packing import pack_linears
 from selfdraft.model.target import Target
 
 
@@ -78,6 +79,24 @@ def test_where_one_row_has_other_bits() -> None:
     """Guards against one-row passes: in products this long their bits differ from many rows'."""
     engine = Engine(tiny_model(dtype=torch.bfloat16, intermediate_size=3072))
     assert_same_bits(engine, make_prompt(9), DRAFTS["wide tree"])
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_a_row_has_the_same_bits_in_a_tree_of_any_size(is_packed: bool) -> None:
+    """Guards against trees so large that oneDNN multiplies in another way.
+
+    On CPUs with AMX it does from 33 rows on, in layers of a real model's size; tiny ones hide it.
+    """
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(896, 4864, bias=False, dtype=torch.bfloat16)
+    model = torch.nn.Sequential(linear)
+    if is_packed:
+        pack_linears(model)
+    rows = torch.randn(MAX_NODES, 896, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        expected = model(rows)
+        for num_rows in (4, 5, 8, 15, 16, 17, 24, 31):
+            assert torch.equal(model(rows[:num_rows]), expected[:num_rows]), num_rows
 
 
 def test_sampling_keeps_the_bits() -> None:

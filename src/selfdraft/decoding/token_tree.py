@@ -9,6 +9,13 @@ Source = Literal["target", "model", "text", "earlier", "recycled"]
 """Who named a token first: the target itself, its draft (the model made cheaper), a copy from this
 request's text or from that of an earlier request, or recycled runners-up."""
 
+MAX_NODES = 32
+"""Most nodes of a tree, the root included.
+
+Up to so many rows in a pass a row has the same bits in any company (contract L2). From 33 rows on
+oneDNN multiplies in another way on CPUs with AMX, and a row has other bits.
+"""
+
 Path = tuple[int, ...]
 """Nodes from the root down, each the child of the one before it."""
 
@@ -28,6 +35,7 @@ class TokenTree:
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) == len(self.parents) >= 1, "one parent for every node"
+        assert len(self.token_ids) <= MAX_NODES, "so many rows have the same bits as fewer"
         assert self.parents[0] == -1, "node 0 is the root"
         assert len(self.sources) in (0, len(self.parents)), "a source for every node, or none"
         assert all(0 <= p < i for i, p in enumerate(self.parents[1:], start=1)), "parents first"

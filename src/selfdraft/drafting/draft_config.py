@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from selfdraft.config import require
+from selfdraft.decoding.token_tree import MAX_NODES
 from selfdraft.model.draft_plan import WeightBits, require_weight_bits
 from selfdraft.model.skip_set import SkipSet
 
@@ -31,8 +32,8 @@ class DraftConfig:
             f"stop_confidence is {self.stop_confidence}: give 0 (never stop early) to 1",
         )
         require(
-            self.max_draft_steps >= 1,
-            f"max_draft_steps is {self.max_draft_steps}: give 1 or more, or draft='off'",
+            1 <= self.max_draft_steps < MAX_NODES,
+            f"max_draft_steps is {self.max_draft_steps}: give 1 to {MAX_NODES - 1}, or draft='off'",
         )
         levels = [level for level, _ in self.sibling_counts]
         require(

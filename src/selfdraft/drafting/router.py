@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
-from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
@@ -22,9 +22,6 @@ from selfdraft.drafting.tree_growth import Growth, Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
 from selfdraft.shapes import Logits
-
-_MAX_ROWS = 48
-_MAX_DEPTH = 32
 
 # A draft that does not pay is tried again now and then, for its text may have come: one step, at
 # most this share of the time, whose outcome stands for the rounds since.
@@ -89,7 +86,7 @@ class Router:
     def propose(self, state: DecodingState) -> TokenTree:
         """The tree that is worth most, as far as is known."""
         self._free.read(state.token_ids, learn_from=state.stats.num_prompt_tokens)
-        max_depth = min(state.max_draft_depth, _MAX_DEPTH)
+        max_depth = min(state.max_draft_depth, MAX_NODES - 1)
         prices = self._prices(len(state.token_ids))
         is_probe = False
         steps: tuple[DraftStep, ...] = ()
@@ -141,7 +138,7 @@ class Router:
             costs,
             rate=rate,
             context=context,
-            max_rows=_MAX_ROWS,
+            max_rows=MAX_NODES,
             draft_seconds=self._draft_seconds(context),
         )
 

@@ -4,7 +4,7 @@ import torch
 
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState
-from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.model.draft_plan import DraftPlan
@@ -27,7 +27,7 @@ class SelfDrafter:
         self._view = view
 
     def propose(self, state: DecodingState) -> TokenTree:
-        """The drafted chain, then the siblings of its tokens, deepest last."""
+        """The drafted chain, then the siblings of its tokens, deepest last, where there is room."""
         if self._view is None:
             return TokenTree.root_only(state.token_ids[-1])
         verified_length = state.cache.length
@@ -43,6 +43,7 @@ class SelfDrafter:
                     break
         finally:
             state.cache.rewind(verified_length)
+        siblings = siblings[: MAX_NODES - len(chain)]
         return TokenTree(
             token_ids=(*chain, *(token_id for token_id, _ in siblings)),
             parents=(*range(-1, len(chain) - 1), *(parent for _, parent in siblings)),

@@ -53,14 +53,16 @@ def story(body: Body) -> list[Step]:
     return list(pieces)
 
 
-def draft_state(attention: Sequence[int] = (), mlp: Sequence[int] = ()) -> Body:
+def draft_state(
+    attention: Sequence[int] = (), mlp: Sequence[int] = (), num_layers: int = NUM_LAYERS
+) -> Body:
     """What GET /v1/draft answers, with a plan that skips these layers."""
-    ends = [0, NUM_LAYERS - 1]
+    ends = [0, num_layers - 1]
     return {
         "model": MODEL,
         "draft": "auto",
         "plan": {"attention": list(attention), "mlp": list(mlp), "weight_bits": 4},
-        "num_layers": NUM_LAYERS,
+        "num_layers": num_layers,
         "fixed": {"attention": ends, "mlp": ends},
         "search": {
             "state": "searching",
@@ -173,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             elif step == FAIL:
                 self._event({"error": {"message": "the model ran out of memory", "type": "x"}})
+                self._end()
                 return
             elif step == UNTIL_GONE:
                 while True:
@@ -180,6 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
                     threading.Event().wait(0.01)
         self._event(_chunk(("", []), finish_reason="stop"))
         self._event(_last_chunk(sent, self.back_end.rates[body["draft"]]))
+        self._end()
+
+    def _end(self) -> None:
         self._write("data: [DONE]\n\n")
         self.wfile.write(b"0\r\n\r\n")
 

@@ -15,6 +15,11 @@ FOCUSED = """() => {
   return [element.id || element.className || element.tagName, hasRing];
 }"""
 
+AT_END = """() => {
+  const log = document.getElementById("log");
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+}"""
+
 WITHOUT_NAME = """() => [...document.querySelectorAll("button, input, textarea")]
   .filter((e) => !e.labels?.length && !e.getAttribute("aria-label") && !e.textContent.trim())
   .map((e) => e.outerHTML)"""
@@ -90,6 +95,9 @@ def test_narrow(open_page: Open, back_end: FakeBackEnd, height: int) -> None:
     assert _overflow(page) <= 0
     toggle.click()
     expect(toggle).to_have_attribute("aria-expanded", "true")
+    expect(page.locator("#panel")).to_be_in_viewport(ratio=0.9)
+    assert page.locator("#panel").evaluate("e => e.clientHeight") > 150
+    page.wait_for_function(AT_END)  # the panel has made the conversation's box smaller
     page.locator("#layer-map").scroll_into_view_if_needed()
     expect(page.locator("#layer-map")).to_be_in_viewport()
     assert _overflow(page) <= 0

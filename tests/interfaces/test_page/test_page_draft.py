@@ -17,6 +17,15 @@ COLLECT_FLASHES = """() => {
   }).observe(document.getElementById("layer-map"), { attributes: true, subtree: true });
 }"""
 
+COLLECT_WAITS = """() => {
+  window.waits = [];
+  const wait = window.setTimeout;
+  window.setTimeout = (work, milliseconds) => {
+    window.waits.push(milliseconds);
+    return wait(work, milliseconds);
+  };
+}"""
+
 
 def test_the_switch_changes_request_and_rate(page: Page, back_end: FakeBackEnd) -> None:
     """Guards against a switch that only looks like one, and a rate compared with a guess after
@@ -32,6 +41,7 @@ def test_the_switch_changes_request_and_rate(page: Page, back_end: FakeBackEnd) 
     expect(page.locator("#rate")).to_have_text("10.0")
     expect(page.locator("#vanilla")).to_have_text("10.0 tokens per second, measured")
     expect(page.locator("#acceptance")).to_have_text("nothing drafted")
+    expect(page.locator("#ratio")).to_have_text("\u2013")
 
 
 def test_vanilla_is_measured(page: Page) -> None:
@@ -85,6 +95,9 @@ def test_compare_finds_the_same_text(page: Page, back_end: FakeBackEnd) -> None:
     assert page.locator(".lane .text").all_text_contents() == [STORY, STORY]
     expect(page.get_by_role("status")).to_contain_text("The texts are the same")
     expect(page.locator("#vanilla")).to_have_text("10.0 tokens per second, measured")
+    expect(page.locator("#live-line")).to_have_text(
+        "40.0 tokens per second \u00b7 4.00 times vanilla (measured) \u00b7 M 2.25"
+    )
 
 
 def test_compare_says_in_red_that_texts_differ(page: Page, back_end: FakeBackEnd) -> None:
@@ -138,6 +151,7 @@ def test_the_map_shows_the_plan(page: Page) -> None:
 def test_the_map_follows_the_search(page: Page, back_end: FakeBackEnd) -> None:
     """Guards against a map that stands still while an answer is written."""
     page.evaluate(COLLECT_FLASHES)
+    page.evaluate(COLLECT_WAITS)
     back_end.answer = lambda body: [("Once", ["target"]), GATE]
     answer = send(page, "Hello")
     expect(answer.locator(".text")).to_have_text("Once")
@@ -148,8 +162,7 @@ def test_the_map_follows_the_search(page: Page, back_end: FakeBackEnd) -> None:
         "layer 3, attention: skipped",
         "layer 5, attention: kept",
     }
-    with page.expect_request("**/v1/draft", timeout=2000):
-        pass  # half a second after the last one, and not five
+    page.wait_for_function("window.waits.filter((wait) => wait === 500).length > 1")
     back_end.gate.set()
     expect(answer).to_have_attribute("aria-busy", "false")
 
@@ -174,6 +187,40 @@ def test_no_plan_is_no_error(open_page: Open, back_end: FakeBackEnd) -> None:
     expect(page.locator("#layer-map .cell.kept")).to_have_count(2 * NUM_LAYERS - 4)
     expect(page.locator("#vanilla")).to_have_text("not known yet")
     expect(page.locator("#search-state")).to_have_text("off")
+
+
+def test_bars_are_as_long_as_their_numbers(page: Page) -> None:
+    """Guards against a bar for nothing: a rule of another element gave it a width."""
+    own, vanilla, track = (
+        page.locator(place) for place in ("#bar-answer", "#bar-vanilla", ".track >> nth=0")
+    )
+    full = track.evaluate("e => e.clientWidth")
+    assert own.evaluate("e => e.offsetWidth") == 0
+    assert vanilla.evaluate("e => e.offsetWidth") == full
+    ask(page, "Hello")
+    assert own.evaluate("e => e.offsetWidth") == full
+    assert vanilla.evaluate("e => e.offsetWidth") == pytest.approx(full * 12.5 / 40, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("draft", "words"), [("suffix", "the draft is suffix"), ("off", "only when it is asked to")]
+)
+def test_a_draft_without_the_model(
+    open_page: Open, back_end: FakeBackEnd, draft: str, words: str
+) -> None:
+    """Guards against a page that says why the model does not draft where nobody asked it to, and
+    against a request for another draft than the server's.
+    """
+    back_end.draft |= {"plan": None, "draft": draft}
+    page = open_page(back_end.url)
+    expect(page.locator("#plan-summary")).to_contain_text(words)
+    page.get_by_role("switch", name="Speculation").check()
+    back_end.rates["suffix"] = 20.0
+    ask(page, "Hello")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".verdict")).to_contain_text("The texts are the same")
+    wanted = "auto" if draft == "off" else draft
+    assert [body["draft"] for body in back_end.bodies] == [wanted, "off"]
 
 
 def test_a_server_without_a_draft_begins_switched_off(

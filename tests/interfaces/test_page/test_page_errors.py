@@ -1,7 +1,7 @@
 """What the page says and keeps when the server does not answer as hoped."""
 
 import pytest
-from fake_back_end import BREAK, FAIL, FakeBackEnd, Refusal, story
+from fake_back_end import BREAK, FAIL, GATE, FakeBackEnd, Refusal, story
 from page_actions import Open, Page, ask, expect, send, text_of
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,10 @@ def test_a_key_can_be_entered_later(open_page: Open, back_end: FakeBackEnd) -> N
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#server-state")).to_have_text("needs its API key")
     page.get_by_role("button", name="Enter key").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
     page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
     answer = send(page, "Hello")
     page.get_by_role("button", name="Cancel").click()
     expect(answer.locator(".problem")).to_contain_text("wants its API key")
@@ -52,6 +55,18 @@ def test_a_full_queue_can_be_tried_again(page: Page, back_end: FakeBackEnd) -> N
     expect(page.locator("article.answer .text")).to_have_text(STORY)
     expect(page.locator("article.answer .problem")).to_have_count(0)
     assert len(back_end.bodies) == 1
+
+
+def test_a_problem_is_scrolled_to(page: Page, back_end: FakeBackEnd) -> None:
+    """Guards against an answer below the edge: a box that grew before it had heard of its own
+    scrolling took itself for one whose reader had gone up.
+    """
+    back_end.answer = lambda body: [(f"line {number}\n", ["target"]) for number in range(60)]
+    ask(page, "Hello")
+    back_end.refusals.append(Refusal(429, "the queue is full"))
+    answer = ask(page, "Hello")
+    expect(answer.get_by_role("button", name="Try again")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#live-line")).to_have_text("Nothing was written.")
 
 
 def test_a_loading_server_is_waited_for(page: Page, back_end: FakeBackEnd) -> None:
@@ -96,8 +111,10 @@ def test_a_broken_answer_keeps_its_beginning(
     page: Page, back_end: FakeBackEnd, end: str, words: str
 ) -> None:
     """Guards against text that was read already and vanishes, or passes for a whole answer."""
-    back_end.answer = lambda body: [*story(body)[:3], end]
-    answer = ask(page, "Hello")
+    back_end.answer = lambda body: [*story(body)[:3], GATE, end]
+    answer = send(page, "Hello")
+    expect(answer.locator(".text")).to_have_text("Once upon a")
+    back_end.gate.set()
     expect(answer.locator(".problem")).to_contain_text(words)
     assert text_of(answer) == "Once upon a"
     expect(page.get_by_role("button", name="Compare")).to_be_disabled()

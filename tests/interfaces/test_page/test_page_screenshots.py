@@ -39,13 +39,13 @@ def test_screenshots(
 ) -> None:
     """Guards against a page that passes its tests and that nobody has ever looked at."""
     back_end.answer = long_story
-    back_end.draft = draft_state([1, 4, 5, 8], [2, 4, 9]) | {"num_layers": 30}
+    back_end.draft = draft_state([1, 4, 5, 8, 15, 22], [2, 4, 9, 21, 27], num_layers=30)
     page = open_page(back_end.url, color_scheme=scheme, viewport=viewport)
     expect(page.locator("#server-state")).to_have_text("ready")
     shoot(page, f"{name}-1-empty")
     send(page, "Write a short story about a robot who learns to paint.")
     expect(page.locator("article.answer .token")).to_have_count(20)
-    back_end.draft = draft_state([1, 4, 6, 8], [2, 4, 9]) | {"num_layers": 30}
+    back_end.draft = draft_state([1, 4, 6, 8, 15, 22], [2, 4, 9, 21, 27], num_layers=30)
     expect(page.locator("#layer-map [title='layer 6, attention: skipped']")).to_be_attached()
     shoot(page, f"{name}-2-writing")
     back_end.gate.set()
@@ -66,6 +66,14 @@ def test_screenshots(
     page.reload()
     expect(page.get_by_role("dialog")).to_be_visible()
     shoot(page, f"{name}-8-key")
+    back_end.key = None
+    back_end.draft = draft_state(range(1, 60, 3), range(2, 76, 5), num_layers=80)
+    page.reload()
+    expect(page.locator("#layer-map .cell")).to_have_count(160)
+    if viewport == NARROW:
+        page.get_by_role("button", name="Details").click()
+        page.locator("#layer-map").scroll_into_view_if_needed()
+    shoot(page, f"{name}-9-80-layers")
 
 
 def long_story(body: dict[str, object]) -> list[Step]:

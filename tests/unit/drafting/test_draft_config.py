@@ -29,6 +29,7 @@ def test_chain_is_fixed_and_has_no_siblings() -> None:
         ("stop_confidence", -0.1),
         ("stop_confidence", 1.1),
         ("max_draft_steps", 0),
+        ("max_draft_steps", 32),
         ("sibling_counts", ((0.8, 2), (0.5, 3))),
         ("sibling_counts", ((0.5, 0),)),
         ("skip_ratio", float("nan")),

@@ -9,7 +9,7 @@ from torch import Tensor
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.decoding.loop import prefill
 from selfdraft.decoding.state import DecodingState
-from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.model.draft_plan import DraftPlan
 
@@ -59,6 +59,15 @@ def test_siblings_are_the_runners_up() -> None:
     for parent, best in enumerate(top):
         children = [t for t, p in zip(tree.token_ids, tree.parents, strict=True) if p == parent]
         assert children == best
+
+
+def test_siblings_take_the_room_that_the_chain_leaves() -> None:
+    """Guards against a tree of more rows than have the same bits in any company."""
+    draft = DraftConfig(stop_confidence=0.0, max_draft_steps=20, sibling_counts=((1.0, 4),))
+    tree, _ = propose(draft)
+    assert len(tree.token_ids) == MAX_NODES
+    assert tree.parents[:21] == tuple(range(-1, 20))
+    assert tree.parents[21:] == (0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3)
 
 
 def test_confidence_stops_the_draft_after_the_unsure_token() -> None:

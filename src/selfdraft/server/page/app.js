@@ -9,7 +9,7 @@ import { DraftPoll } from "./draft_poll.js";
 import { Follow } from "./follow.js";
 import { KeyDialog } from "./key_dialog.js";
 import { LayerMap } from "./layer_map.js";
-import { areSettingsValid, messagesFor, requestFields } from "./settings.js";
+import { areSettingsValid, messagesFor, requestFields, useDraft } from "./settings.js";
 import { SpeedPanel } from "./speed_panel.js";
 import { Tally } from "./tally.js";
 import { explainWait } from "./words.js";
@@ -22,7 +22,10 @@ class Page {
   #turns = [];
   #controller = null; // of the answer that is being written
   #keys = new KeyDialog();
-  #api = new Api((wasWrong) => this.#keys.ask(wasWrong));
+  #api = new Api((wasWrong) => {
+    setText(byId("server-state"), PROBLEMS[401]);
+    return this.#keys.ask(wasWrong);
+  });
   #speed = new SpeedPanel();
   #map = new LayerMap();
   #log = new Follow(byId("log"));
@@ -108,7 +111,10 @@ class Page {
     this.#log.toEnd();
     await this.#whileWriting(null, async (signal, tally) => {
       const onPiece = () => this.#log.grown();
-      const outcome = await comparison.run(this.#api, { signal, tally, onPiece });
+      const second = await comparison.run(this.#api, { signal, tally, onPiece });
+      this.#speed.showFinal(second);
+      // The panel goes on with the text that was drafted, now against vanilla as measured.
+      const outcome = second.body.draft === "off" ? turn.outcome : second;
       return { outcome, words: comparison.words };
     });
   }
@@ -167,6 +173,7 @@ class Page {
   #showDraft(state) {
     if (this.#isFirstState) byId("speculation").checked = state.draft !== "off";
     this.#isFirstState = false;
+    useDraft(state.draft);
     setText(byId("model"), state.model);
     setText(byId("server-state"), "ready");
     byId("enter-key").hidden = true;
@@ -201,6 +208,7 @@ const isPanelOpen = () => byId("panel").classList.contains("open");
 function openPanel(isOpen) {
   byId("panel").classList.toggle("open", isOpen);
   byId("panel-toggle").setAttribute("aria-expanded", String(isOpen));
+  if (isOpen) byId("panel").scrollIntoView({ block: "nearest" });
 }
 
 const PROBLEMS = { 0: "not reachable", 401: "needs its API key", 503: "loading the model" };

@@ -4,9 +4,13 @@ import { sleep } from "./api.js";
 import { make, setText } from "./dom.js";
 import { Follow } from "./follow.js";
 import { TokenText } from "./token_text.js";
-import { explainWait, figure } from "./words.js";
 import { whyUnfinished } from "./answer.js";
+import { draftFor } from "./settings.js";
+import { explainWait, figure } from "./words.js";
 import { rateOf, write } from "./writer.js";
+
+const WRITTEN = "written now";
+const SHOWN_AGAIN = "shown again at its own pace";
 
 class Lane {
   #text = new TokenText();
@@ -34,19 +38,20 @@ class Lane {
 
 export class Comparison {
   #first;
-  #lanes;
+  #draft;
+  #firstLane;
+  #secondLane;
   #verdict = make("div", { class: "verdict" }, make("p", {}, "Writing."));
 
   /** `first` is the outcome of an answer that is whole. */
   constructor(first) {
     this.#first = first;
-    this.draft = first.body.draft === "off" ? "auto" : "off";
-    const note = (draft) => (draft === this.draft ? "being written" : "shown again at its own pace");
-    this.#lanes = {
-      auto: new Lane("Speculation on", note("auto")),
-      off: new Lane("Speculation off", note("off")),
-    };
-    const lanes = make("div", { class: "lanes" }, this.#lanes.auto.element, this.#lanes.off.element);
+    const isFirstOn = first.body.draft !== "off";
+    this.#draft = draftFor(!isFirstOn);
+    const on = new Lane("Speculation on", isFirstOn ? SHOWN_AGAIN : WRITTEN);
+    const off = new Lane("Speculation off", isFirstOn ? WRITTEN : SHOWN_AGAIN);
+    [this.#firstLane, this.#secondLane] = isFirstOn ? [on, off] : [off, on];
+    const lanes = make("div", { class: "lanes" }, on.element, off.element);
     const heading = make("h3", {}, "Comparison");
     this.element = make("section", { class: "comparison", "aria-busy": "true" });
     this.element.append(heading, lanes, this.#verdict);
@@ -54,8 +59,8 @@ export class Comparison {
 
   /** Write it, and give what became of it. `onPiece` is called after each piece. */
   async run(api, { signal, tally, onPiece }) {
-    const body = { ...this.#first.body, draft: this.draft };
-    const lane = this.#lanes[this.draft];
+    const body = { ...this.#first.body, draft: this.#draft };
+    const lane = this.#secondLane;
     const onWait = (seconds, message) => this.#say([explainWait(seconds, message)], "");
     const [second] = await Promise.all([
       write(api, body, {
@@ -81,7 +86,7 @@ export class Comparison {
   }
 
   async #replay(signal, onPiece) {
-    const lane = this.#lanes[this.#first.body.draft];
+    const lane = this.#firstLane;
     const start = performance.now();
     try {
       for (const { at, text, sources } of this.#first.pieces) {

@@ -6,15 +6,20 @@ export class Follow {
   #box;
   #isAtEnd = true;
   #isPlanned = false;
+  #lastTop = 0;
 
   constructor(box) {
     this.#box = box;
     box.addEventListener("scroll", () => {
-      this.#isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < AT_END_PX;
+      // The box may have grown since it was sent to its end: only who goes up wants to stay there.
+      if (box.scrollHeight - box.scrollTop - box.clientHeight < AT_END_PX) this.#isAtEnd = true;
+      else if (box.scrollTop < this.#lastTop) this.#isAtEnd = false;
+      this.#lastTop = box.scrollTop;
     });
+    new ResizeObserver(() => this.grown()).observe(box); // as when the panel opens below it
   }
 
-  /** The box has grown. */
+  /** The box has grown, or shows less than before. */
   grown() {
     if (this.#isAtEnd) this.toEnd();
   }

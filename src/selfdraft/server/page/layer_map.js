@@ -39,6 +39,7 @@ export class LayerMap {
       make("span", { class: "layer" }, attention, mlp, make("span", { class: "index" }, String(layer))),
     );
     this.#box.replaceChildren(...columns);
+    this.#box.classList.toggle("many", numLayers > 100); // three digits are wider than a cell
   }
 }
 
@@ -58,12 +59,18 @@ function mark(cell, sign, layer, kind, isNew) {
 }
 
 function summary(state) {
-  if (state.plan === null) return "The model does not draft now: no draft by it is known to pay.";
+  if (state.plan === null) return withoutPlan(state.draft);
   const skipped = KINDS.reduce((sum, kind) => sum + state.plan[kind].length, 0);
   const fixed = KINDS.reduce((sum, kind) => sum + (state.fixed?.[kind]?.length ?? 0), 0);
   const eligible = 2 * state.num_layers - fixed;
   const share = eligible ? ` (${percent(skipped / eligible)})` : "";
   return `${skipped} of ${eligible} sublayers skipped${share}.`;
+}
+
+function withoutPlan(draft) {
+  if (draft === "off") return "This server drafts only when it is asked to.";
+  if (draft === "suffix" || draft === "recycling") return `Nothing: the draft is ${draft}, without the model.`;
+  return "The model does not draft now: no draft by it is known to pay.";
 }
 
 /** The map as a sentence, for those who do not see it. */

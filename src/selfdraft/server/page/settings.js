@@ -2,6 +2,18 @@
 
 import { byId } from "./dom.js";
 
+const DRAFTS = ["auto", "swift", "suffix", "recycling"];
+
+let draftOfServer = "auto";
+
+/** Take the server's own draft for speculation; one that has no name in the API, or off, is auto. */
+export function useDraft(draft) {
+  draftOfServer = DRAFTS.includes(draft) ? draft : "auto";
+}
+
+/** The draft of a request with speculation, or without. */
+export const draftFor = (isOn) => (isOn ? draftOfServer : "off");
+
 /** Whether the settings can be sent; if not, the browser shows what is wrong. */
 export function areSettingsValid() {
   return byId("settings").checkValidity();
@@ -14,7 +26,7 @@ export function requestFields() {
     temperature: Number(byId("temperature").value),
     max_tokens: Number(byId("max-tokens").value),
     seed: seed === "" ? drawSeed() : Number(seed),
-    draft: byId("speculation").checked ? "auto" : "off",
+    draft: draftFor(byId("speculation").checked),
     stream: true,
     stream_options: { include_usage: true, include_sources: true },
   };

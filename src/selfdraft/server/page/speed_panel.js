@@ -7,6 +7,8 @@ import { rateOf } from "./writer.js";
 // The rate of a shorter answer is no measurement of vanilla decoding.
 const FEWEST_TOKENS = 8;
 
+const LIVE = "live, counted by this page";
+
 export class SpeedPanel {
   #vanilla = { rate: null, kind: "" };
   #numbers = null;
@@ -23,7 +25,8 @@ export class SpeedPanel {
     const firstToken = tally.firstAt === null ? null : (tally.firstAt - startedAt) / 1000;
     this.#numbers = {
       rate: tally.rate,
-      kind: "live, counted by this page",
+      kind: LIVE,
+      isVanilla: false,
       meanLength: tally.meanLength,
       acceptance: null,
       firstToken,
@@ -37,23 +40,26 @@ export class SpeedPanel {
     const { metrics, tally } = outcome;
     const drafts = metrics?.speculative_decoding;
     const rate = rateOf(outcome);
+    const isVanilla = outcome.body.draft === "off";
     this.#numbers = {
       rate,
       kind: metrics ? "by the server, decoding only" : "counted by this page",
+      isVanilla,
       meanLength: drafts?.num_drafts ? drafts.mean_acceptance_length : tally.meanLength,
       acceptance: drafts?.num_draft_tokens ? drafts : null,
       firstToken: metrics?.time_to_first_token_seconds ?? outcome.firstTokenSeconds,
       tally,
     };
     const isWhole = outcome.failure === null && tally.numTokens >= FEWEST_TOKENS;
-    if (outcome.body.draft === "off" && isWhole && rate) this.#vanilla = { rate, kind: "measured" };
+    if (isVanilla && isWhole && rate) this.#vanilla = { rate, kind: "measured" };
     this.#render();
   }
 
   /** The same in one line. */
   get line() {
     if (this.#numbers === null) return "No answer yet.";
-    const { rate, meanLength } = this.#numbers;
+    const { rate, kind, meanLength, tally } = this.#numbers;
+    if (tally.numTokens === 0) return withoutTokens(kind);
     const parts = [`${figure(rate)} tokens per second`];
     if (this.#ratio) parts.push(`${figure(this.#ratio, 2)} times vanilla (${this.#vanilla.kind})`);
     if (meanLength) parts.push(`M ${figure(meanLength, 2)}`);
@@ -61,6 +67,7 @@ export class SpeedPanel {
   }
 
   get #ratio() {
+    if (this.#numbers?.isVanilla) return null; // a ratio of vanilla to itself says nothing
     return this.#numbers?.rate && this.#vanilla.rate ? this.#numbers.rate / this.#vanilla.rate : null;
   }
 
@@ -75,11 +82,11 @@ export class SpeedPanel {
 
   #showNumbers({ rate, kind, meanLength, acceptance, firstToken, tally }) {
     setText(byId("rate"), figure(rate));
-    setText(byId("rate-kind"), kind);
+    setText(byId("rate-kind"), tally.numTokens ? kind : withoutTokens(kind));
     setText(byId("mean-length"), figure(meanLength, 2));
     setText(byId("rounds"), String(tally.numRounds));
     setText(byId("tokens"), tokensInWords(tally));
-    setText(byId("acceptance"), acceptance ? acceptanceInWords(acceptance) : noAcceptance(kind));
+    setText(byId("acceptance"), acceptance ? acceptanceInWords(acceptance) : noAcceptance(kind, tally));
     setText(byId("first-token"), firstToken === null ? "\u2013" : `${figure(firstToken, 2)} s`);
   }
 
@@ -89,6 +96,8 @@ export class SpeedPanel {
     byId("bar-vanilla").style.inlineSize = `${(100 * vanilla) / longest}%`;
   }
 }
+
+const withoutTokens = (kind) => (kind === LIVE ? "Waiting for the first token." : "Nothing was written.");
 
 function tokensInWords(tally) {
   const drafted = tally.numTokens - tally.numRounds;
@@ -102,4 +111,7 @@ function acceptanceInWords(drafts) {
 }
 
 // How much was drafted in vain is not in the stream; the server tells it at the end.
-const noAcceptance = (kind) => (kind.startsWith("live") ? "after the answer" : "nothing drafted");
+function noAcceptance(kind, tally) {
+  if (kind === LIVE) return "after the answer";
+  return tally.numTokens ? "nothing drafted" : "\u2013";
+}

@@ -1,14 +1,19 @@
 /** Server-sent events from the body of a response. EventSource cannot POST. */
 
-/** Yield the data of each event as text. Ends when the stream ends, whole or not. */
+/**
+ * Yield the data of each event as text. Ends when the stream ends, whole or not.
+ *
+ * A pipe through TextDecoderStream would forget, when the connection breaks, what it holds.
+ */
 export async function* readEvents(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let held = "";
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      held += value;
+      held += decoder.decode(value, { stream: true });
       const events = held.split(/\r?\n\r?\n/);
       held = events.pop();
       for (const event of events) {
