@@ -2,12 +2,13 @@
 
 Nothing is ignored. A field that is not here is refused by name, and so is a value that would need
 what we do not do; what OpenAI's clients send as a matter of course, and means nothing here, is
-accepted with that value only.
+accepted with that value only. Lists are refused at their first wrong entry: a body can hold a
+million of them, and an error for each would keep the event loop busy for seconds.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 MAX_CHOICES = 64
 """Texts that one request may ask for: prompts times `n`."""
@@ -15,9 +16,11 @@ MAX_CHOICES = 64
 DraftName = Literal["auto", "swift", "suffix", "recycling", "off"]
 TopLogprobs = Annotated[int, Field(ge=0, le=20)]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+StopStrings = Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-Nothing = Annotated[list[JsonValue], Field(max_length=0)]
+Nothing = Annotated[list[Any], Field(max_length=0)]
 """An empty list."""
+TokenIds = Annotated[list[int], Field(min_length=1, fail_fast=True)]
 
 
 class Body(BaseModel):
@@ -38,7 +41,7 @@ class JsonSchema(Body):
     """A named JSON schema."""
 
     name: str
-    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
     description: str | None = None
 
@@ -80,7 +83,9 @@ class GenerationBody(Body):
     presence_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     seed: int | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16, fail_fast=True)] | None = (
+        None
+    )
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
@@ -89,7 +94,7 @@ class GenerationBody(Body):
     grammar: Annotated[str, Field(min_length=1)] | None = None
     draft: DraftName | None = None
     user: str | None = None
-    metadata: dict[str, JsonValue] | None = None
+    metadata: dict[str, str] | None = None
 
 
 class TextPart(Body):
@@ -107,7 +112,7 @@ class ChatMessage(Body):
     """
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
     name: None = None
     refusal: None = None
     audio: None = None
@@ -130,7 +135,7 @@ class ChatMessage(Body):
 class ChatBody(GenerationBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
@@ -140,7 +145,7 @@ class ChatBody(GenerationBody):
     parallel_tool_calls: bool | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
     audio: None = None
     prediction: None = None
     store: Literal[False] | None = None
@@ -152,9 +157,9 @@ class CompletionBody(GenerationBody):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
     )
     logprobs: TopLogprobs | None = None
     # What we do not do: accepted where it asks for nothing.
@@ -174,11 +179,11 @@ class TokenizeBody(Body):
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] | None = None
 
 
 class DetokenizeBody(Body):
     """`POST /detokenize`."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: Annotated[list[int], Field(fail_fast=True)]

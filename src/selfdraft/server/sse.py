@@ -12,6 +12,12 @@ T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
 
+STALLED_SECONDS = 60.0
+"""A client that takes nothing for so long has left, whatever its connection says.
+
+What is written and not yet taken stays in memory.
+"""
+
 
 class DisconnectedError(Exception):
     """The client has left."""
@@ -59,6 +65,7 @@ class EventStream(Response):
         *,
         on_disconnect: Callable[[], None],
         on_end: Callable[[], None],
+        stalled_seconds: float = STALLED_SECONDS,
     ) -> None:
         """`on_end` is called on every way out, `on_disconnect` before it where that was the way."""
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
@@ -66,12 +73,13 @@ class EventStream(Response):
         self._parts = parts
         self._on_disconnect = on_disconnect
         self._on_end = on_end
+        self._stalled_seconds = stalled_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the parts as they come."""
         try:
             await unless_disconnected(self._write(send), receive)
-        except (DisconnectedError, OSError):
+        except (DisconnectedError, OSError):  # TimeoutError is one
             self._on_disconnect()
         finally:
             self._on_end()
@@ -85,7 +93,8 @@ class EventStream(Response):
             }
         )
         async for part in self._parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            async with asyncio.timeout(self._stalled_seconds):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
