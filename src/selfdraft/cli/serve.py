@@ -29,7 +29,8 @@ class ListenOptions:
         str,
         typer.Option(
             metavar="HOST",
-            help="Address to listen on; others than this machine reach only what is not loopback.",
+            help="Address to listen on. 127.0.0.1 is for this machine alone; 0.0.0.0 is for the "
+            "network too.",
             rich_help_panel="Server",
         ),
     ] = "127.0.0.1"
@@ -140,13 +141,15 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: OpenAI's API, and a page to talk with it.
 
-    The log goes to stderr, a JSON object a line. SIGTERM and Ctrl-C let running requests end.
+    Open the address that it prints in a browser, or give it to an OpenAI client:
+    base_url="http://127.0.0.1:8000/v1". The log goes to stderr, a JSON object a line. SIGTERM and
+    Ctrl-C let running requests end.
 
     For example:
 
       selfdraft serve smollm2-135m
 
-      selfdraft serve smollm2-135m --port 8080 --max-running 4 --api-key secret
+      SELFDRAFT_API_KEY=secret selfdraft serve smollm2-135m --port 8080
     """
     chosen = draft.resolve()
     settings = ServerSettings(

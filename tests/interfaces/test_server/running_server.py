@@ -133,9 +133,9 @@ def free_port() -> int:
 
 
 @functools.cache
-def offline_engine() -> Engine:
+def offline_engine(model: str = MODEL) -> Engine:
     """The same model in this process, decoding plainly: what every answer is compared with."""
-    return Engine.load(MODEL, draft="off")
+    return Engine.load(model, draft="off")
 
 
 def offline(body: Mapping[str, Any], choice: int = 0, **more: Any) -> Result:
@@ -148,7 +148,7 @@ def offline(body: Mapping[str, Any], choice: int = 0, **more: Any) -> Result:
     options.setdefault("temperature", 1.0)
     options["seed"] = options.get("seed", 0) + choice
     prompt = body["messages"] if "messages" in body else body["prompt"]
-    return offline_engine().generate(prompt, **options, **more)
+    return offline_engine(body.get("model", MODEL)).generate(prompt, **options, **more)
 
 
 def finish_of(result: Result) -> str:
