@@ -1,9 +1,9 @@
 """What the server costs beyond the engine, for one stream.
 
-The same requests go to one engine twice in turn: by a call, and over HTTP on this machine to a
-server that has this very engine. All seconds count, tokenizing and prefill too; the client is in
-this process and only reads while time runs, so whatever it takes from the model counts against the
-server.
+The same requests go to one engine twice in turn: by a call in the thread that owns it, and over
+HTTP on this machine to the server that this thread belongs to. All seconds count, tokenizing and
+prefill too; the client is in this process and only reads while time runs, so whatever it takes from
+the model counts against the server.
 """
 
 import http.client
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
@@ -23,10 +24,13 @@ from selfdraft.errors import PeerError
 from selfdraft.prompt import Prompt
 from selfdraft.server.app import create_app
 from selfdraft.server.running import DrainingServer, listen
+from selfdraft.server.service import Service
 from selfdraft.server.settings import ServerSettings
 
 _HOST = "127.0.0.1"
-_MODEL = "measured"
+MODEL = "measured"
+"""What the measured server calls its model."""
+
 _DATA = b"data: "
 
 
@@ -55,7 +59,7 @@ class ServedRequest:
         """What the server gets."""
         asked = {"messages": self._messages} if self.is_chat else {"prompt": self.prompt.text}
         return asked | {
-            "model": _MODEL,
+            "model": MODEL,
             "max_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "seed": self.seed,
@@ -125,45 +129,56 @@ class ServeOverhead:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredServer:
+    """A server in this process."""
+
+    port: int
+    service: Service
+
+
 def measure_serving(
-    engine: Engine,
+    server: MeasuredServer,
     requests: Sequence[ServedRequest],
     *,
     draft: DraftName,
     num_repeats: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> ServeOverhead:
-    """Ask the engine and a server that has it, request by request, in turn.
+    """Ask a server and its engine, request by request, in turn.
 
     Each request is written once before its pair: what drafters learn of a text would else help
     whoever comes second. Who comes first changes from pair to pair.
     """
     pairs: list[ServedPair] = []
-    with serving(engine, ServerSettings(served_model_name=_MODEL, draft=draft)) as port:
-        for repeat in range(num_repeats):
-            for request in requests:
-                _ask_engine(engine, request, draft)
-                is_engine_first = len(pairs) % 2 == 0
-                if is_engine_first:
-                    direct = _ask_engine(engine, request, draft)
-                    served = _ask_server(port, request)
-                else:
-                    served = _ask_server(port, request)
-                    direct = _ask_engine(engine, request, draft)
-                pairs.append(_pair(request, repeat, direct, served))
-                on_step()
+    for repeat in range(num_repeats):
+        for request in requests:
+            ask_engine = partial(_ask_engine, request=request, draft=draft)
+            server.service.call(ask_engine)
+            is_engine_first = len(pairs) % 2 == 0
+            if is_engine_first:
+                direct = server.service.call(ask_engine)
+                served = _ask_server(server.port, request)
+            else:
+                served = _ask_server(server.port, request)
+                direct = server.service.call(ask_engine)
+            pairs.append(_pair(request, repeat, direct, served))
+            on_step()
     return ServeOverhead.of(pairs)
 
 
 @contextmanager
-def serving(engine: Engine, settings: ServerSettings) -> Iterator[int]:
-    """The port of a server that has `engine` and runs in a thread of this process.
+def serving(
+    load_engine: Callable[[], Engine], settings: ServerSettings
+) -> Iterator[MeasuredServer]:
+    """A server in threads of this process; its worker loads the engine.
 
     Raises:
-        ConfigError: the settings do not fit the model.
+        SelfdraftError: the model could not be loaded, or the settings do not fit it.
     """
     is_up = Event()
-    server = DrainingServer(create_app(settings, load_engine=lambda: engine), on_ready=is_up.set)
+    app = create_app(settings, load_engine=load_engine)
+    server = DrainingServer(app, on_ready=is_up.set)
 
     def run() -> None:
         try:
@@ -178,7 +193,7 @@ def serving(engine: Engine, settings: ServerSettings) -> Iterator[int]:
             is_up.wait()
             if server.failure is not None:
                 raise server.failure
-            yield int(listener.getsockname()[1])
+            yield MeasuredServer(int(listener.getsockname()[1]), app.state.backend.service)
         finally:
             server.should_exit = True
             thread.join()

@@ -1,5 +1,6 @@
 """`selfdraft bench serve`: what the server costs beyond the engine."""
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,19 +74,24 @@ def serve(model: ModelOptions, options: ServeBenchOptions) -> None:
     """
     require_server_packages()
     from selfdraft.bench.provenance import provenance
-    from selfdraft.bench.serve_overhead import measure_serving
+    from selfdraft.bench.serve_overhead import MODEL, measure_serving, serving
+    from selfdraft.server.settings import ServerSettings
 
-    with model.engine(options.draft) as engine:
-        requests = _requests(engine, options)
+    settings = ServerSettings(served_model_name=MODEL, draft=options.draft)
+    with (
+        ExitStack() as stack,
+        serving(lambda: stack.enter_context(model.engine(options.draft)), settings) as server,
+    ):
+        requests = server.service.call(lambda engine: _requests(engine, options))
         with progress_bar("measuring", len(requests) * options.repeats) as advance:
             found = measure_serving(
-                engine,
+                server,
                 requests,
                 draft=options.draft,
                 num_repeats=options.repeats,
                 on_step=advance,
             )
-        origin = provenance(model.model, engine.target)
+        origin = server.service.call(lambda engine: provenance(model.model, engine.target))
     if options.as_json:
         write_json(_document(found, options, origin))
     else:

@@ -10,9 +10,10 @@ The event loop reads what its requests write from their own queues (`job`).
 import logging
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Condition, Thread
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from selfdraft.engine import Engine
 from selfdraft.errors import SelfdraftError
@@ -22,6 +23,8 @@ from selfdraft.server.job import Ended, Job
 from selfdraft.server.job_run import JobRun
 from selfdraft.server.metrics import Metrics
 from selfdraft.server.settings import ServerSettings
+
+T = TypeVar("T")
 
 State = Literal["loading", "ready", "ending", "ended", "dead"]
 
@@ -47,6 +50,7 @@ class Service:
         self._changed = Condition()
         self._waiting: deque[Job] = deque()
         self._running: list[JobRun] = []
+        self._calls: deque[tuple[Future[Any], Callable[[Engine], Any]]] = deque()
         self._state: State = "loading"
         self._deadline: float | None = None
         self.failure: Exception | None = None
@@ -113,6 +117,22 @@ class Service:
             self._waiting.remove(job)
         self._metrics.count_choice("abort")
 
+    def call(self, function: Callable[[Engine], T]) -> T:
+        """What `function` makes of the engine, on the worker's thread and between two turns.
+
+        Everything that computes belongs there: with a second thread that does, torch has twice as
+        many threads as cores, and both are slowed down.
+
+        Raises:
+            ApiError: the service does not run.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            self.require_ready()
+            self._calls.append((future, function))
+            self._changed.notify()
+        return future.result()
+
     def begin_shutdown(self) -> None:
         """Take no more requests. Running ones have `shutdown_seconds` to end; the rest has none."""
         with self._changed:
@@ -177,14 +197,20 @@ class Service:
     def _await_work(self) -> bool:
         """Sleep until there is something to run. False if the service is to end."""
         with self._changed:
-            while not self._waiting and not self._running:
+            while not (self._waiting or self._running or self._calls):
                 if self._state == "ending":
                     return False
                 self._changed.wait()
             return True
 
     def _turn(self, engine: Engine) -> None:
-        """One round for every request that runs."""
+        """One round for every request that runs, after what was called."""
+        while self._calls:
+            future, function = self._calls.popleft()
+            try:
+                future.set_result(function(engine))
+            except Exception as error:  # noqa: BLE001  # it is the caller's
+                future.set_exception(error)
         for run in self._admit():
             last = self._advance(run, engine)
             if last is None:
@@ -226,6 +252,8 @@ class Service:
 
     def _end(self) -> None:
         """Nothing is left unanswered, whatever ended the worker."""
+        for future, _ in self._calls:
+            future.cancel()
         with self._changed:
             is_asked = self._state == "ending"
             self._state = "ended" if is_asked else "dead"

@@ -24,7 +24,7 @@ SETTINGS = ServerSettings(
 def tiny_server() -> Iterator[httpx2.Client]:
     """A client of a tiny server, which ends with the block."""
     with (
-        serving(text_engine(), SETTINGS) as port,
-        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        serving(text_engine, SETTINGS) as server,
+        httpx2.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client,
     ):
         yield client

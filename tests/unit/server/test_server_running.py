@@ -7,7 +7,7 @@ import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any
 
 import httpx2
@@ -17,6 +17,7 @@ from tiny_models import text_engine
 
 from selfdraft.errors import ConfigError, ModelNotFoundError
 from selfdraft.server.app import create_app
+from selfdraft.server.errors import ApiError
 from selfdraft.server.logging_format import JsonFormatter
 from selfdraft.server.running import DrainingServer, listen
 from selfdraft.server.settings import ServerSettings
@@ -111,6 +112,18 @@ def test_random_disconnects_leave_nothing_behind() -> None:
         if answer is not None:
             options = {"seed": seed, "temperature": 1.0, "max_new_tokens": 40}
             assert answer == text_engine().generate(MESSAGES, **options).text
+
+
+def test_calls_run_in_the_thread_that_owns_the_model() -> None:
+    """Guards against a measurement with two threads that compute, of which each slows the other."""
+    with serving() as server:
+        service = server.backend.service
+        assert service.call(lambda engine: current_thread().name) == "selfdraft-worker"
+        with pytest.raises(KeyError, match="mine"):
+            service.call(lambda engine: {}["mine"])
+        assert server.ask().status_code == 200
+    with pytest.raises(ApiError):
+        service.call(lambda engine: None)
 
 
 def test_end_of_the_server_lets_streams_end() -> None:
