@@ -16,9 +16,13 @@ REFUSED = "Failed to load resource"
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Debian's chromium, headless."""
+    """Debian's chromium, headless.
+
+    Not for the whole session: Playwright keeps an event loop running in this thread, and other
+    modules have their own.
+    """
     from playwright import sync_api as api
 
     executable = shutil.which("chromium")
