@@ -26,6 +26,9 @@ def _read(context: typer.Context, file: str | None) -> str | None:
         if is_list != takes_list or isinstance(value, dict):
             form = "a list" if takes_list else "one value"
             raise typer.BadParameter(f"{file} sets {name} to {value!r}: give {form}")
+        if isinstance(value, bool) and not getattr(known[name], "is_flag", False):
+            # It would be taken for the number 1 or 0.
+            raise typer.BadParameter(f"{file} sets {name} to true or false: give its value")
     context.default_map = {**(context.default_map or {}), **defaults}
     return file
 

@@ -82,6 +82,7 @@ def test_settings_from_a_file(run: Run, told: dict[str, Any], tmp_path: Path) ->
         ("max-quee = 3", "max_quee"),
         ("max-queue = [3]", "max_queue"),
         ('cors-origin = "https://a"', "cors_origin"),
+        ("max-running = true", "max_running"),
         ("[server]\nport = 3", "server"),
         ('port = "many"', "--port"),
         ("= 3", "TOML"),
