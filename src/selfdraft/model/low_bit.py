@@ -20,6 +20,7 @@ from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.dense_weight import dense_shape, dense_weight
 from selfdraft.model.draft_plan import WeightBits
+from selfdraft.model.huge_pages import HugePages
 from selfdraft.model.low_bit_linear import RescoredHead, RoundedLinear, linear_kind
 from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
@@ -161,6 +162,7 @@ class LowBitCopies:
     @torch.inference_mode()
     def _make(self, bits: WeightBits) -> Substitutes:
         copy: dict[nn.Module, nn.Module] = {}
+        pages = HugePages()
         num_weights = sum(rows * columns for _, (rows, columns) in self._linears())
         with Progress(
             console=Console(stderr=True), disable=num_weights < _WORTH_A_BAR, transient=True
@@ -169,9 +171,9 @@ class LowBitCopies:
             for module, _ in self._linears():
                 weight = dense_weight(module)
                 assert weight is not None, "a linear with a shape has a weight"
-                copy[module] = self._substitute(
-                    module, linear_kind(bits, weight.dtype).round(weight, _bias_of(module))
-                )
+                rounded = linear_kind(bits, weight.dtype).round(weight, _bias_of(module))
+                pages.take(rounded)
+                copy[module] = self._substitute(module, rounded)
                 progress.advance(task, weight.numel())
         return copy
 
@@ -181,12 +183,15 @@ class LowBitCopies:
         if tensors is None:
             return None
         names = self._names()
-        copy = {}
+        copy, pages = {}, HugePages()
         for module, shape in self._linears():
             dtype = _dtype_of(module)
             kind = linear_kind(bits, dtype)
-            own = {part: tensors[f"{names[module]}.{part}"] for part in kind.forms(*shape, dtype)}
-            copy[module] = self._substitute(module, kind(own, _bias_of(module), shape[0]))
+            parts = kind.forms(*shape, dtype)
+            own = {part: tensors.pop(f"{names[module]}.{part}") for part in parts}
+            rounded = kind(own, _bias_of(module), shape[0])
+            pages.take(rounded)
+            copy[module] = self._substitute(module, rounded)
         return copy
 
     def _substitute(self, module: nn.Module, rounded: RoundedLinear) -> nn.Module:

@@ -29,7 +29,7 @@ class PackedLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)  # that of a linear would make a weight
-        _become(self, linear)
+        become(self, linear)
         packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _EXPECTED_ROWS)
         self.weight = nn.Parameter(packed, requires_grad=False)
 
@@ -78,7 +78,7 @@ def pack_linears(model: nn.Module) -> None:
     )
     for part in list(model.modules()):
         for name, child in part._modules.items():
-            if child is not None and _is_packable(child) and uses[id(child.weight)] == 1:
+            if child is not None and is_packable(child) and uses[id(child.weight)] == 1:
                 part._modules[name] = _packed_if_equal(child)
 
 
@@ -90,7 +90,7 @@ def unpack_linears(model: nn.Module) -> None:
                 part._modules[name] = _plain(child)
 
 
-def _is_packable(module: nn.Module) -> TypeGuard[nn.Linear]:
+def is_packable(module: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether it is a linear and nothing but a linear, with its plain bfloat16 weight on a CPU."""
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter:
         return False
@@ -111,7 +111,7 @@ def _packed_if_equal(linear: nn.Linear) -> nn.Linear:
     return packed
 
 
-def _become(linear: nn.Linear, other: nn.Linear) -> None:
+def become(linear: nn.Linear, other: nn.Linear) -> None:
     """Take everything over from `other`, weights included."""
     linear.__dict__.update(other.__dict__)
     linear._parameters = dict(other._parameters)
@@ -120,6 +120,6 @@ def _become(linear: nn.Linear, other: nn.Linear) -> None:
 def _plain(packed: PackedLinear) -> nn.Linear:
     linear = nn.Linear.__new__(nn.Linear)
     nn.Module.__init__(linear)
-    _become(linear, packed)
+    become(linear, packed)
     linear.weight = nn.Parameter(unpacked_weight(packed), requires_grad=False)
     return linear

@@ -19,6 +19,7 @@ from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.placement import running_device
 from selfdraft.model.sharing import share
 from selfdraft.model.sublayers import DecoderLayers
+from selfdraft.model.tile_linear import tile_linears
 from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
 
@@ -66,7 +67,8 @@ class Probe:
 
         One pass over all weights, in which prompt, root, child and sibling are one tree.
         """
-        view = share(self._model, {}, IMPLEMENTATION if certificate.supports_trees else None)
+        attention = IMPLEMENTATION if certificate.supports_trees else None
+        view = share(self._model, tile_linears(self._model), attention)
         tokens = [*self._prompt, self._root, self._child]
         paths = [tuple(range(row + 1)) for row in range(len(tokens))]
         if certificate.supports_trees:
@@ -84,7 +86,7 @@ class Probe:
 
     def _learn(self, attention: str | None) -> tuple[PreTrainedModel, DecoderLayers] | None:
         list_name = find_layer_list(self._model)
-        view = share(self._model, {}, attention)
+        view = share(self._model, tile_linears(self._model), attention)
         runner = ModelView(view, supports_trees=attention is not None)
         try:
             with TracedLayers(view, list_name) as traced:

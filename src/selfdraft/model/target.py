@@ -10,12 +10,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from selfdraft.errors import UnsupportedModelError
+from selfdraft.model import tile_linear
 from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.certifying import certify
 from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.discovery import layer_stubs
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
 from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
+from selfdraft.model.huge_pages import HugePages
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.low_bit import LowBitCopies, Substitutes
@@ -64,6 +66,7 @@ class Target(ModelView):
         certificate = certified.certificate
         self.layers: DecoderLayers = certificate.layers
         self._vocab_size = certificate.vocab_size
+        self._linears = tile_linear.tile_linears(model)
         self._attention = IMPLEMENTATION if certificate.supports_trees else None
         list_name = certificate.layers.list_name
         copy_cache = CopyCache(self.fingerprint.weights, is_written=keeps_copies)
@@ -80,13 +83,17 @@ class Target(ModelView):
         draft_memory_limit: int | None = None,
         keeps_copies: bool = False,
     ) -> "Target":
-        """The target of a model that may be changed: its linears are packed, if it runs so.
+        """The target of a model that may be changed: its weights are laid where they are read fast.
+
+        In large pages, and linears that oneDNN runs in its own layout, if the model runs so.
 
         Raises:
             UnsupportedModelError: as for the model itself.
         """
         fingerprint = fingerprint_of(model)  # packed weights cannot be read
-        pack_linears(model)
+        if not tile_linear.is_there():
+            pack_linears(model)
+        HugePages().take(model)
         make = partial(
             cls,
             model,
@@ -183,7 +190,7 @@ class Target(ModelView):
         return self._shared({**rounded, **left_out})
 
     def _shared(self, substitutes: dict[nn.Module, nn.Module]) -> PreTrainedModel:
-        return share(self.model, substitutes, self._attention)
+        return share(self.model, {**self._linears, **substitutes}, self._attention)
 
     @cached_property
     def layer_walk(self) -> LayerWalk:

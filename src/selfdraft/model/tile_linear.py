@@ -1,0 +1,81 @@
+"""Linears whose products with a few rows take as long as their weights take to read (ADR 15).
+
+`_tile_linear.c` is built when the package is installed, if there is a GCC, and needs AMX; without
+it linears run by oneDNN, packed where they may be (`packing`). The weight stays what and where it
+is, so a view of any model can have such linears, and the model itself never knows.
+"""
+
+import ctypes
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from selfdraft.model.compiled import Kernel, load_kernel
+from selfdraft.model.packing import become, is_packable
+
+MAX_ROWS = 32
+"""More rows than the kernel takes are oneDNN's: prompts, which it computes well."""
+
+_VERSION = 1  # of the arguments; a build from before a change of them is not used
+_TILE = 16
+_LEAST_OUTPUTS = 32
+_INPUTS = 32
+
+
+@lru_cache
+def _kernel() -> Kernel | None:
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    arguments: list[type] = [*[pointer] * 4, *[number] * 3, pointer, ctypes.c_int]
+    return load_kernel("tile_linear", _VERSION, arguments)
+
+
+def is_there() -> bool:
+    """Whether the kernel was built, and this CPU can run it."""
+    return _kernel() is not None
+
+
+def tile_linears(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """What stands for each plain linear of `model` in a view, where the kernel can compute it."""
+    if not is_there():
+        return {}
+    return {part: TileLinear(part) for part in model.modules() if is_packable(part) and _fits(part)}
+
+
+def _fits(linear: nn.Linear) -> bool:
+    is_whole = linear.in_features % _INPUTS == 0 and linear.weight.is_contiguous()
+    return is_whole and linear.out_features >= _LEAST_OUTPUTS
+
+
+class TileLinear(nn.Linear):
+    """Another linear of the same weight and bias: a row has the same bits in any company."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        nn.Module.__init__(self)  # that of a linear would make a weight
+        become(self, linear)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`[..., in_features]` to `[..., out_features]`, not differentiable."""
+        rows = input.reshape(-1, self.in_features)
+        if rows.shape[0] > MAX_ROWS or rows.dtype != torch.bfloat16:
+            return super().forward(input)
+        return self._product(rows.contiguous()).view(*input.shape[:-1], self.out_features)
+
+    def _product(self, rows: Tensor) -> Tensor:
+        kernel = _kernel()
+        assert kernel is not None, "made only where it is there"
+        num_rows = rows.shape[0]
+        products = rows.new_empty(num_rows, self.out_features)
+        room = rows.new_empty(-(-num_rows // _TILE) * _TILE * self.in_features)
+        kernel(
+            rows.data_ptr(),
+            self.weight.data_ptr(),
+            None if self.bias is None else self.bias.data_ptr(),
+            products.data_ptr(),
+            num_rows,
+            self.out_features,
+            self.in_features,
+            room.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return products
