@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfdraft.model import attention_kernel, int4_dot
+from selfdraft.model import attention_kernel, int4_dot, rms_norm, tile_linear
 from selfdraft.model.target import Target
 
 _PACKAGES = ("selfdraft", "torch", "transformers", "numpy", "safetensors", "tokenizers")
@@ -40,6 +40,8 @@ def provenance(model: str, target: Target) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "own_int4_kernel": int4_dot.is_there(),
         "own_attention_kernel": attention_kernel.is_there(),
+        "own_linear_kernel": tile_linear.is_there(),
+        "own_norm_kernel": rms_norm.is_there(),
         "dtype": str(target.dtype).removeprefix("torch."),
         "device": str(target.device),
         "model": {"name": model, "fingerprint": target.fingerprint.weights},

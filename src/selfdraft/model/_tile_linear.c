@@ -66,8 +66,7 @@ static void multiply(const uint16_t *weights, const uint32_t *features, int num_
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t i = 0; i < num_inputs; i += INPUTS) {
-        if (i + AHEAD >= num_inputs)
-            fetch(next + i + AHEAD - num_inputs, num_inputs);
+        { const uint16_t *q = i + AHEAD < num_inputs ? weights + i + AHEAD : next + i + AHEAD - num_inputs; fetch(q, num_inputs); }
         _tile_loadd(4, weights + i, stride);
         _tile_loadd(5, more_weights + i, stride);
         _tile_loadd(6, features + WORDS * i / INPUTS, 64);

@@ -16,10 +16,10 @@ from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.certificate import Certificate, LogitsSample
 from selfdraft.model.discovery import find_layer_list, learn_layers
 from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.own_parts import own_parts
 from selfdraft.model.placement import running_device
 from selfdraft.model.sharing import share
 from selfdraft.model.sublayers import DecoderLayers
-from selfdraft.model.tile_linear import tile_linears
 from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
 
@@ -68,7 +68,7 @@ class Probe:
         One pass over all weights, in which prompt, root, child and sibling are one tree.
         """
         attention = IMPLEMENTATION if certificate.supports_trees else None
-        view = share(self._model, tile_linears(self._model), attention)
+        view = share(self._model, own_parts(self._model), attention)
         tokens = [*self._prompt, self._root, self._child]
         paths = [tuple(range(row + 1)) for row in range(len(tokens))]
         if certificate.supports_trees:
@@ -86,7 +86,7 @@ class Probe:
 
     def _learn(self, attention: str | None) -> tuple[PreTrainedModel, DecoderLayers] | None:
         list_name = find_layer_list(self._model)
-        view = share(self._model, tile_linears(self._model), attention)
+        view = share(self._model, own_parts(self._model), attention)
         runner = ModelView(view, supports_trees=attention is not None)
         try:
             with TracedLayers(view, list_name) as traced:

@@ -21,6 +21,7 @@ from selfdraft.model.huge_pages import HugePages
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.low_bit import LowBitCopies, Substitutes
+from selfdraft.model.own_parts import own_parts
 from selfdraft.model.packing import pack_linears, unpack_linears
 from selfdraft.model.probe import FAILURES, decoder_config
 from selfdraft.model.progress import first_line
@@ -66,7 +67,7 @@ class Target(ModelView):
         certificate = certified.certificate
         self.layers: DecoderLayers = certificate.layers
         self._vocab_size = certificate.vocab_size
-        self._linears = tile_linear.tile_linears(model)
+        self._own_parts = own_parts(model)
         self._attention = IMPLEMENTATION if certificate.supports_trees else None
         list_name = certificate.layers.list_name
         copy_cache = CopyCache(self.fingerprint.weights, is_written=keeps_copies)
@@ -190,7 +191,7 @@ class Target(ModelView):
         return self._shared({**rounded, **left_out})
 
     def _shared(self, substitutes: dict[nn.Module, nn.Module]) -> PreTrainedModel:
-        return share(self.model, {**self._linears, **substitutes}, self._attention)
+        return share(self.model, {**self._own_parts, **substitutes}, self._attention)
 
     @cached_property
     def layer_walk(self) -> LayerWalk:

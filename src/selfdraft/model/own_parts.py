@@ -1,0 +1,14 @@
+"""The parts of a model that kernels of ours compute in every view of it (ADR 15).
+
+They have the weights of the model's own parts, which stay as they are, and another forward.
+"""
+
+from torch import nn
+
+from selfdraft.model.rms_norm import rms_norms
+from selfdraft.model.tile_linear import tile_linears
+
+
+def own_parts(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """What stands for a part of `model` in a view; nothing on a machine without the kernels."""
+    return {**tile_linears(model), **rms_norms(model)}
