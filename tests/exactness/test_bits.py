@@ -5,6 +5,7 @@ to 32, and because every row's attention is computed as if the row were alone (D
 """
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
@@ -18,22 +19,31 @@ from tree_strategies import parent_lists
 
 from selfdraft import DraftConfig, Engine
 from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
-from selfdraft.model import attention_kernel
+from selfdraft.model import attention_kernel, rms_norm, tile_linear
 from selfdraft.model.packing import pack_linears
 from selfdraft.model.target import Target
 
+KERNELS: dict[str, tuple[ModuleType, ...]] = {
+    "our kernels": (attention_kernel, tile_linear, rms_norm),
+    "our attention": (attention_kernel,),
+    "our linears": (tile_linear,),
+    "torch's kernels": (),
+}
 
-@pytest.fixture(scope="module", params=["our attention", "torch's attention"], autouse=True)
-def _attention(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test runs by our kernel, where there is one, and by torch's."""
-    if request.param == "our attention":
-        if not attention_kernel.is_there():
-            pytest.skip("no kernel: no C compiler at install, or no AVX512")
-        yield
-        return
+
+@pytest.fixture(scope="module", params=KERNELS, autouse=True)
+def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test runs by our kernels, where there are any, and by torch's in the place of some."""
+    ours = KERNELS[request.param]
+    if not all(kernel.is_there() for kernel in ours):
+        pytest.skip("no such kernel: no C compiler at install, or another CPU")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_kernel, "_kernel", lambda: None)
+        for kernel in KERNELS["our kernels"]:
+            if kernel not in ours:
+                patch.setattr(kernel, "_kernel", lambda: None)
+        tiny_engine.cache_clear()  # what it keeps was made with other kernels
         yield
+    tiny_engine.cache_clear()
 
 
 MANY_SIBLINGS = DraftConfig(

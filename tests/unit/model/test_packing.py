@@ -10,11 +10,18 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from selfdraft import Engine
+from selfdraft.model import tile_linear
 from selfdraft.model.packing import PackedLinear, pack_linears, unpack_linears, unpacked_weight
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU packs nothing"
 )
+
+
+@pytest.fixture
+def no_tile_linears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU without AMX: with it, a target reads its weights as they are."""
+    monkeypatch.setattr(tile_linear, "_kernel", lambda: None)
 
 
 def packed_model(**overrides: object) -> PreTrainedModel:
@@ -102,7 +109,7 @@ def test_float32_and_hooked_linears_stay_plain() -> None:
     assert type(model.lm_head) is nn.Linear
 
 
-def test_a_model_of_the_user_is_not_touched() -> None:
+def test_a_model_of_the_user_is_not_touched(no_tile_linears: None) -> None:
     """Guards against packing what the user loaded, unless it is asked for."""
     model = tiny_model(dtype=torch.bfloat16)
     Engine(model)
@@ -120,7 +127,7 @@ def test_transformers_generates_with_a_packed_model() -> None:
 
 
 @pytest.mark.parametrize("draft", ["chain", "tree", "attention skipped"])
-def test_packed_and_plain_engines_write_the_same_bits(draft: str) -> None:
+def test_packed_and_plain_engines_write_the_same_bits(no_tile_linears: None, draft: str) -> None:
     """Guards against drafts and certificates that need plain weights."""
     plain, packed = (Engine(tiny_model(dtype=torch.bfloat16), pack=pack) for pack in (False, True))
     assert packed.target.is_bit_exact
@@ -133,7 +140,7 @@ def test_packed_and_plain_engines_write_the_same_bits(draft: str) -> None:
     assert all(r.token_ids == results[0].token_ids for r in results)
 
 
-def test_a_model_that_reads_a_weight_by_itself_is_unpacked() -> None:
+def test_a_model_that_reads_a_weight_by_itself_is_unpacked(no_tile_linears: None) -> None:
     """Guards against an engine that cannot be loaded because packing broke the model's code."""
     model = tiny_model(dtype=torch.bfloat16)
     mlp = model.model.layers[2].mlp
