@@ -62,9 +62,10 @@ class Engine:
             copy_earlier_texts: let drafts copy from prompts and outputs of earlier requests of this
                 engine too. Not for users who must not learn of each other: what they are asked or
                 told again comes faster.
-            pack: replace the model's linears by packed ones, which are faster on a CPU in bfloat16
-                and give the same bits: the model is then for inference on this device only
-                (`packing`). Without it the model is not touched.
+            pack: lay the model's weights where a CPU reads them faster, with the same bits: in
+                large pages (`huge_pages`), and in bfloat16 without AMX packed for oneDNN, after
+                which the model is for inference on this device only (`packing`). Without it the
+                model is not touched.
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.

@@ -1,7 +1,7 @@
 """Methods that leave one thing out, to show what it is worth.
 
 `auto-no-copy` is `auto` as with `draft_memory_limit=0`: it makes no copy of the weights in fewer
-bits. `unpacked` is plain decoding with weights as they were loaded. Neither changes the text.
+bits. `unpacked` is plain decoding with weights where they were loaded. Neither changes the text.
 """
 
 from pathlib import Path

@@ -19,7 +19,7 @@ Methods = Annotated[
         metavar="METHOD",
         help="transformers (plain generate), transformers-lookup, transformers-assisted, "
         "transformers-early-exit; off, auto, swift, suffix, recycling; auto-no-copy (auto without "
-        "a copy of the weights in fewer bits), unpacked (off without packed weights); "
+        "a copy of the weights in fewer bits), unpacked (off with weights where they were loaded); "
         "skip-set=FILE, skip-ratio=R, bits=N; peer=NAME. Several: with commas, or the option "
         "again.",
         rich_help_panel="What",

@@ -30,10 +30,10 @@ def speed(model: ModelOptions, options: SpeedOptions) -> None:
     """Measure how much faster auto is than what there is without it, and than each of its parts.
 
     This is `bench run` with the whole comparison as its defaults: transformers' own ways to
-    generate (assisted, too, with --assistant), plain decoding with and without packed weights,
-    and drafts that have only some of what auto has. A table at the end says for each category
-    how much faster auto is, and on which prompt it gains least. Everything else is as in
-    `bench run`.
+    generate (assisted, too, with --assistant), plain decoding with and without weights laid out
+    for it, and drafts that have only some of what auto has. A table at the end says for each
+    category how much faster auto is, and on which prompt it gains least. Everything else is as
+    in `bench run`.
 
     For example:
 
