@@ -58,12 +58,14 @@ def record_windows(
     num_tokens: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Window]:
-    """The last `num_tokens` of what the target writes after each prompt, twice as long if it can.
+    """Windows of `num_tokens` on what the target writes: two on each output, if that is so long.
+
+    The later ones of all outputs come first.
 
     Raises:
         PromptError: no output was long enough.
     """
-    windows = []
+    windows, earlier = list[Window](), list[Window]()
     for prompt in prompts:
         state = engine.new_state(
             list(prompt),
@@ -77,13 +79,15 @@ def record_windows(
         window = Window.latest(state, num_tokens)
         if window is not None:
             windows.append(window)
+            if state.stats.num_new_tokens == 2 * num_tokens:
+                earlier.append(window.before())
         on_step()
     if not windows:
         raise PromptError(
             f"none of the {len(prompts)} outputs has {num_tokens} tokens to score drafts on: give "
             "prompts with longer answers, or a smaller context window"
         )
-    return windows
+    return windows + earlier
 
 
 @torch.inference_mode()
@@ -178,7 +182,7 @@ class Tuning:
 
     def score(self, skip_set: SkipSet) -> Agreement:
         """How often any set agrees with the target on the windows."""
-        return self._score(self.space.units_of(skip_set), self._windows)
+        return self._score(self.space.units_of(skip_set), *self._windows)
 
     @property
     def num_proposals(self) -> int:
@@ -190,7 +194,7 @@ class Tuning:
         """Why it is over; None while it runs."""
         return self._search.reason
 
-    def _score(self, units: Units, windows: tuple[Window, ...]) -> Agreement:
+    def _score(self, units: Units, *windows: Window) -> Agreement:
         view = self._target.draft_view(DraftPlan(self.space.skip_set(units)))
         return measure_agreement(view, windows)
 

@@ -93,7 +93,9 @@ class SearchBenchOptions:
     window: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Tokens of each output to score on.", rich_help_panel="How much"
+            metavar="N",
+            help="Tokens to score on at once; each output has twice as many.",
+            rich_help_panel="How much",
         ),
     ] = 32
     held_out: Annotated[
@@ -106,9 +108,7 @@ class SearchBenchOptions:
     ] = 6
     held_out_window: Annotated[
         int,
-        typer.Option(
-            metavar="N", help="Tokens of each of these outputs.", rich_help_panel="How much"
-        ),
+        typer.Option(metavar="N", help="The same for these outputs.", rich_help_panel="How much"),
     ] = 64
     out: Annotated[
         Path | None,

@@ -65,7 +65,9 @@ class SearchOptions:
     window: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Tokens of each output to score on.", rich_help_panel="Search"
+            metavar="N",
+            help="Tokens to score on at once; each output has twice as many, if it is that long.",
+            rich_help_panel="Search",
         ),
     ] = _SEARCH.context_window
     anew: Annotated[

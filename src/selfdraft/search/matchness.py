@@ -1,7 +1,7 @@
 """Matchness: how often a draft would have written what was written (SWIFT, section 4.1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -37,6 +37,10 @@ class Window:
         """Tokens that are compared (gamma)."""
         return self.end - self.start
 
+    def before(self) -> "Window":
+        """As many tokens of the same text, just before these."""
+        return replace(self, start=self.start - self.num_tokens, end=self.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -57,6 +61,10 @@ class Agreement:
         A window is short, so a perfect score is no proof: 32 of 32 count as 0.97.
         """
         return (self.num_matches + 1) / (self.num_tokens + 2)
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        """On both texts together."""
+        return Agreement(self.num_matches + other.num_matches, self.num_tokens + other.num_tokens)
 
 
 @torch.inference_mode()

@@ -261,10 +261,10 @@ class OnlineSearch:
             trace=self._trace,
         )
 
-    def _score(self, units: Units, windows: tuple[Window, ...]) -> Agreement:
+    def _score(self, units: Units, window: Window) -> Agreement:
         """By the target's own weights: kernels for few bits are slow for the rows of a window."""
         view = self._target.draft_view(DraftPlan(self._space.skip_set(units)))
-        return measure_agreement(view, windows)
+        return measure_agreement(view, (window,))
 
     def _worth(self, units: Units, agreement: Agreement) -> float:
         if self._is_fixed:

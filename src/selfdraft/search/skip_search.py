@@ -3,6 +3,10 @@
 `SkipSearch` is one search, online or ahead of time: it knows neither clocks nor requests. Each call
 of `step` does one thing that costs about one pass of the model, so that whoever drives it can stop
 between any two.
+
+A set is scored on one window after another, and given up where it is behind the best set on those
+so far. Most are given up soon, so that what takes the lead can be asked to be better on a lot of
+text: on little text, the best of many sets is one that fits it by luck.
 """
 
 import time
@@ -16,8 +20,8 @@ from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_space import SkipSpace, Units
 from selfdraft.search.trace import NoTrace, Trace
 
-Score = Callable[[Units, tuple[Window, ...]], Agreement]
-"""One pass of the draft over each window."""
+Score = Callable[[Units, Window], Agreement]
+"""One pass of the draft over a window."""
 
 Worth = Callable[[Units, Agreement], float]
 """What is maximised: matchness itself, or predicted speed."""
@@ -29,12 +33,19 @@ _LEAST = 1e-9  # a value may be zero
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One scored set. `value` compares with those of the same windows only."""
+    """One scored set."""
 
     units: Units
     agreement: Agreement
-    value: float
+    """On the windows up to the one where it fell behind; on all of them if it took the lead."""
+    values: tuple[float, ...]
+    """By the first window, the first two, and so on; they compare with those of the same only."""
     source: str
+
+    @property
+    def value(self) -> float:
+        """By all windows that it was scored on."""
+        return self.values[-1]
 
 
 class SkipSearch:
@@ -117,26 +128,35 @@ class SkipSearch:
 
     def _try(self, units: Units, source: str) -> Trial:
         start = time.perf_counter()
-        agreement = self._score(units, self._evidence.windows)
-        trial = Trial(units, agreement, self._worth(units, agreement), source)
-        is_better = self._best is None or trial.value > self._best.value
-        if is_better:
+        trial = self._score_until_behind(units, source)
+        rival = None if self._best is None else self._best.values[len(trial.values) - 1]
+        is_better = rival is None or trial.value > rival
+        if rival is None or is_better:
             self._take_lead(trial)
         else:
-            assert self._best is not None
-            self._evidence.values[units] = trial.value / max(self._best.value, _LEAST)
+            self._evidence.values[units] = trial.value / max(rival, _LEAST)
         skip_set = self.space.skip_set(units)
         self._trace.write(
             "proposal",
             source=source,
             attention=skip_set.attention,
             mlp=skip_set.mlp,
-            matchness=agreement.matchness,
+            matchness=trial.agreement.matchness,
+            num_tokens=trial.agreement.num_tokens,
             value=trial.value,
             is_best=is_better,
             step_seconds=time.perf_counter() - start,
         )
         return trial
+
+    def _score_until_behind(self, units: Units, source: str) -> Trial:
+        agreement, values = Agreement(0, 0), list[float]()
+        for number, window in enumerate(self._evidence.windows):
+            agreement += self._score(units, window)
+            values.append(self._worth(units, agreement))
+            if self._best is not None and values[-1] < self._best.values[number]:
+                break
+        return Trial(units, agreement, tuple(values), source)
 
     def _take_lead(self, trial: Trial) -> None:
         """Make `trial` the best, and what was relative to the old best relative to it."""

@@ -4,7 +4,8 @@ Every line has `event` and `seconds` (since the trace began). Events and their f
 
     window     a new text to score on: num_tokens, position
     walk       hidden states were followed through the layers: step_seconds
-    proposal   a set was scored: source, attention, mlp, matchness, value, is_best, step_seconds
+    proposal   a set was scored: source, attention, mlp, matchness, num_tokens, value, is_best,
+                step_seconds
     switch     the draft changes: attention, mlp, weight_bits, value
     rest       the search rests: reason
     restart    acceptance dropped: the search starts again

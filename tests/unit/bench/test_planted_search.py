@@ -43,6 +43,19 @@ def test_what_was_planted_is_found() -> None:
     assert found.planted.matchness == found.planted.held_out_matchness == 1.0
 
 
+def test_all_that_was_written_is_searched_on() -> None:
+    """Guards against text that is written and thrown away, and halves of one output in a row."""
+    _, engine, _ = planted()
+    windows = record_windows(engine, [make_prompt(9, seed) for seed in (1, 2)], 16)
+    assert [(window.start, window.end) for window in windows] == [
+        (25, 41),
+        (25, 41),
+        (9, 25),
+        (9, 25),
+    ]
+    assert [window.cache is windows[0].cache for window in windows] == [True, False, True, False]
+
+
 def test_a_search_that_may_not_propose_enough_finds_nothing() -> None:
     """Guards against a row that says 'found' because the answer was looked up."""
     target, engine, text = planted()

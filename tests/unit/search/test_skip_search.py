@@ -18,7 +18,7 @@ from selfdraft.search.trace import TraceFile
 
 SPACE = SkipSpace(tiny_engine().target.layers)
 ALL = [frozenset(units) for units in itertools.combinations(range(6), 2)]
-TEXT, OTHER_TEXT = ("text",), ("other text",)
+TEXT, OTHER_TEXT = "text", "other text"
 
 
 def new_search(
@@ -29,11 +29,11 @@ def new_search(
         SPACE,
         proposer or Given(ALL),
         ALL[0],
-        score=lambda units, windows: Agreement(matches(units, windows), 32),
+        score=lambda units, window: Agreement(matches(units, window), 32),
         worth=lambda units, agreement: agreement.matchness,
         config=config,
     )
-    search.look_at(TEXT)
+    search.look_at((TEXT,))
     return search
 
 
@@ -73,7 +73,7 @@ def test_scores_of_different_texts_are_not_compared() -> None:
     while search.num_proposals < 5:
         search.step()
     assert search.best == ALL[3]
-    search.look_at(OTHER_TEXT)
+    search.look_at((OTHER_TEXT,))
     rescored = search.step()
     assert rescored is not None
     assert rescored.units == ALL[3]
@@ -86,9 +86,40 @@ def test_best_of_the_old_text_loses_if_it_is_worse_on_the_new() -> None:
     search = new_search(lambda units, text: 25 if units == ALL[3 if text is TEXT else 9] else 10)
     while search.num_proposals < 5:
         search.step()
-    search.look_at(OTHER_TEXT)
+    search.look_at((OTHER_TEXT,))
     run(search)
     assert search.best == ALL[9]
+
+
+def test_luck_on_one_text_does_not_lead() -> None:
+    """Guards against the best of many sets on little text, which is one that fits it by luck."""
+    lucky, good = ALL[3], ALL[9]
+    scores = {(lucky, TEXT): 30, (lucky, OTHER_TEXT): 10, (good, TEXT): 21, (good, OTHER_TEXT): 26}
+    search = new_search(lambda units, text: scores.get((units, text), 20))
+    search.look_at((TEXT, OTHER_TEXT))
+    run(search)
+    assert search.best == good
+    assert search.best_trial is not None
+    assert search.best_trial.agreement == Agreement(47, 64)
+
+
+def test_a_set_is_scored_until_it_is_behind() -> None:
+    """Guards against time spent on sets that have lost, and a set that loses by a tie."""
+    passes: list[tuple[Units, object]] = []
+    level, behind = ALL[1], ALL[2]
+
+    def matches(units: Units, text: object) -> int:
+        passes.append((units, text))
+        return {ALL[0]: 20, level: 20 if text is TEXT else 21}.get(units, 19)
+
+    search = new_search(matches, Given([level, behind]))
+    search.look_at((TEXT, OTHER_TEXT))
+    run(search)
+    assert passes == [
+        *((units, text) for units in (ALL[0], level) for text in (TEXT, OTHER_TEXT)),
+        (behind, TEXT),
+    ]
+    assert search.best == level
 
 
 @pytest.mark.parametrize(
