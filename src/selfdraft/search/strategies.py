@@ -17,6 +17,9 @@ sets of a walk over hidden states, then swaps around the best."""
 
 PAPER_INTERVAL = 25  # beta
 
+# Tokens that the walk follows where time is not short: one more than doubles what it costs.
+_WALK_TOKENS = 4
+
 
 def new_proposer(
     strategy: Strategy,
@@ -45,7 +48,9 @@ def new_proposer(
     swaps = Swaps(seed, is_size_fixed=size is not None)
     if strategy == "swaps":
         return swaps
-    walked = HiddenStateSets(target, size)
+    walked = HiddenStateSets(
+        target, size, num_tokens=_WALK_TOKENS if config.time_share is None else 1
+    )
     if strategy == "hidden-states":
         return walked
     return InTurn([Given(remembered), walked, swaps])
