@@ -150,6 +150,7 @@ class Tuning:
             worth=self._worth,
             config=config,
             trace=trace,
+            is_careful=config.skip_ratio is None,
         )
         self._search.look_at(self._windows)
 

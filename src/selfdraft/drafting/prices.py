@@ -73,23 +73,28 @@ def chain_worth(
 class Rate:
     """Tokens per second of the recent rounds, by predicted costs; at least those without a draft.
 
-    Predicted, not measured, so that one slow round does not change what is drafted. All requests
-    share it: one that started from plain decoding would take its time for cheap, and draft too far.
+    Predicted, not measured, so that one slow round does not change what is drafted.
     """
 
-    _MEMORY = 0.97
-    _FIRST_ROUNDS = 4.0  # plain rounds that the rate starts from
+    _FIRST_PASSES = 4.0  # plain passes that the start is worth
 
-    def __init__(self) -> None:
-        self._tokens = self._FIRST_ROUNDS
-        self._plain_passes = self._FIRST_ROUNDS
+    def __init__(self, start: float = 1.0, *, num_rounds: int = 32) -> None:
+        """`start`: tokens in the time of a plain pass, as far as is known before the first round.
+
+        A request starts from the rate of all before it: plain decoding would make its time look
+        cheap, and have it draft too far. It ends with its own, for what it has to write is the
+        same, however fast others were. Rounds are forgotten after `num_rounds`, roughly.
+        """
+        self._decay = 1 - 1 / num_rounds
+        self._tokens = start * self._FIRST_PASSES
+        self._plain_passes = self._FIRST_PASSES
         self._lock = Lock()
 
     def count(self, num_tokens: int, plain_passes: float) -> None:
         """A round wrote `num_tokens` in the time of so many plain passes."""
         with self._lock:
-            self._tokens = self._MEMORY * self._tokens + num_tokens
-            self._plain_passes = self._MEMORY * self._plain_passes + plain_passes
+            self._tokens = self._decay * self._tokens + num_tokens
+            self._plain_passes = self._decay * self._plain_passes + plain_passes
 
     def tokens_per_plain_pass(self) -> float:
         """The speed-up over plain decoding, and at least 1."""

@@ -16,7 +16,7 @@ from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
 from selfdraft.drafting.free_drafts import FreeDrafts, Place
-from selfdraft.drafting.prices import Prices, chain_worth
+from selfdraft.drafting.prices import Prices, Rate, chain_worth
 from selfdraft.drafting.suffix_automaton import SuffixAutomaton
 from selfdraft.drafting.tree_growth import Growth, Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
@@ -27,6 +27,9 @@ from selfdraft.shapes import Logits
 # most this share of the time, whose outcome stands for the rounds since.
 _PROBE_SHARE = 0.01
 _PROBE_WEIGHT = 8
+
+# What a request's time is worth follows so many of its own rounds: it has few, and they differ.
+_OWN_ROUNDS = 10
 
 # How often a draft is right that was never tried: hopeful, so that it is.
 _HOPE = 0.8
@@ -66,6 +69,7 @@ class Router:
             table=memory.successors if recycles else None,
             earlier=earlier,
         )
+        self._rate = Rate(memory.rate.tokens_per_plain_pass(), num_rounds=_OWN_ROUNDS)
         self._draft: SelfDraft | None = None
         self._hope = _HOPE
         self._rounds_undrafted = 0
@@ -124,7 +128,8 @@ class Router:
         costs.observe_verify(num_rows, context, outcome.verify_seconds)
         plain = costs.verify_seconds(1, context)
         seconds = proposal.draft_seconds + costs.verify_seconds(num_rows, context)
-        self._memory.rate.count(len(outcome.accepted), seconds / plain)
+        for rate in (self._rate, self._memory.rate):
+            rate.count(len(outcome.accepted), seconds / plain)
         self._judge_steps(proposal, outcome)
         # Before the successors are learned, which would know the tokens that they are judged by.
         self._free.read(state.token_ids, learn_from=state.stats.num_prompt_tokens)
@@ -133,7 +138,7 @@ class Router:
 
     def _prices(self, context: int) -> Prices:
         costs = self._memory.costs
-        rate = self._memory.rate.tokens_per_plain_pass() / costs.verify_seconds(1, context)
+        rate = self._rate.tokens_per_plain_pass() / costs.verify_seconds(1, context)
         return Prices.at(
             costs,
             rate=rate,

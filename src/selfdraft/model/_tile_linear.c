@@ -26,7 +26,7 @@ int tile_linear_is_supported(void) {
 
 /* Outputs, rows and pairs of inputs of a tile; products of one call of the instruction. */
 enum { TILE = 16, INPUTS = 2 * TILE, WORDS = TILE * TILE };
-enum { AHEAD = 4 * INPUTS }; /* inputs of the next outputs; more were slower, and none */
+enum { AHEAD = 4 * INPUTS }; /* inputs of what is read; half as many were slower */
 
 /* Every register is 16 rows of 64 bytes. */
 static void configure_tiles(void) {
@@ -48,7 +48,7 @@ static void lay_out(const uint32_t *pairs, int64_t num_rows, int64_t num_pairs, 
         words[row / TILE * TILE * num_pairs + row % TILE] = pairs[row * num_pairs];
 }
 
-/* Every row of a tile is a stream of its own, which the processor must get to know. */
+/* Every row is a stream of its own, which the processor must get to know. */
 static void fetch(const uint16_t *weights, int64_t num_inputs) {
     for (int row = 0; row < 2 * TILE; row++)
         _mm_prefetch((const char *)(weights + row * num_inputs), _MM_HINT_T0);
@@ -66,7 +66,8 @@ static void multiply(const uint16_t *weights, const uint32_t *features, int num_
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t i = 0; i < num_inputs; i += INPUTS) {
-        { const uint16_t *q = i + AHEAD < num_inputs ? weights + i + AHEAD : next + i + AHEAD - num_inputs; fetch(q, num_inputs); }
+        const uint16_t *ahead = i + AHEAD < num_inputs ? weights : next - num_inputs;
+        fetch(ahead + i + AHEAD, num_inputs);
         _tile_loadd(4, weights + i, stride);
         _tile_loadd(5, more_weights + i, stride);
         _tile_loadd(6, features + WORDS * i / INPUTS, 64);

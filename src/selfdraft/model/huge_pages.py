@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 _CHUNK = 64 * 2**20  # asked for at once, so that small tensors share large pages
 _LINE = 64  # bytes; kernels read whole lines
-_WORTH_MOVING = 2**16
 
 
 class HugePages:
@@ -24,9 +23,12 @@ class HugePages:
 
     @torch.no_grad()
     def take(self, module: nn.Module) -> None:
-        """Move the large tensors of `module` that are on the CPU; what they are does not change."""
+        """Move the tensors of `module` that are on the CPU; what they are does not change.
+
+        All of them, so that nothing keeps a file open that they were mapped from.
+        """
         for tensor in (*module.parameters(), *module.buffers()):
-            if _is_plain(tensor) and tensor.nbytes >= _WORTH_MOVING:
+            if _is_plain(tensor):
                 tensor.data = self.copy(tensor.data)
 
     def copy(self, tensor: Tensor) -> Tensor:
@@ -49,5 +51,5 @@ class HugePages:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    is_own = type(tensor) in (Tensor, nn.Parameter)
-    return is_own and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    is_own = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    return is_own and tensor.device.type == "cpu" and tensor.numel() > 0

@@ -183,15 +183,12 @@ class LowBitCopies:
         if tensors is None:
             return None
         names = self._names()
-        copy, pages = {}, HugePages()
+        copy = {}
         for module, shape in self._linears():
             dtype = _dtype_of(module)
             kind = linear_kind(bits, dtype)
-            parts = kind.forms(*shape, dtype)
-            own = {part: tensors.pop(f"{names[module]}.{part}") for part in parts}
-            rounded = kind(own, _bias_of(module), shape[0])
-            pages.take(rounded)
-            copy[module] = self._substitute(module, rounded)
+            own = {part: tensors[f"{names[module]}.{part}"] for part in kind.forms(*shape, dtype)}
+            copy[module] = self._substitute(module, kind(own, _bias_of(module), shape[0]))
         return copy
 
     def _substitute(self, module: nn.Module, rounded: RoundedLinear) -> nn.Module:

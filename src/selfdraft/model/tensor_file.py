@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from selfdraft.model.huge_pages import HugePages
 from selfdraft.model.json_document import DamagedDocumentError
 
 _CHECKSUMS = "checksums"
@@ -75,10 +76,10 @@ def _read(
         sums = _take_checksums(found)
         if found != metadata or set(stored.keys()) != set(forms):
             raise DamagedDocumentError("it holds something else")
-        tensors = {}
+        tensors, pages = {}, HugePages()
         for name, form in forms.items():
             # A copy: what is mapped begins anywhere, and its file may be removed.
-            tensor = stored.get_tensor(name).clone()
+            tensor = pages.copy(stored.get_tensor(name))
             if TensorForm.of(tensor) != form:
                 raise DamagedDocumentError("it holds something else")
             if _checksum(tensor) != sums.get(name):

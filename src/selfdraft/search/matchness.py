@@ -46,8 +46,15 @@ class Window:
 class Agreement:
     """On how many tokens a draft agreed with the text."""
 
-    num_matches: int
+    num_matches: float
     num_tokens: int
+    hits: tuple[bool, ...] = ()
+    """On which of them; empty where they were only counted."""
+
+    @classmethod
+    def of(cls, hits: tuple[bool, ...]) -> "Agreement":
+        """That on these tokens."""
+        return cls(sum(hits), len(hits), hits)
 
     @property
     def matchness(self) -> float:
@@ -64,7 +71,19 @@ class Agreement:
 
     def __add__(self, other: "Agreement") -> "Agreement":
         """On both texts together."""
-        return Agreement(self.num_matches + other.num_matches, self.num_tokens + other.num_tokens)
+        return Agreement(
+            self.num_matches + other.num_matches,
+            self.num_tokens + other.num_tokens,
+            self.hits + other.hits,
+        )
+
+    def less_its_doubt(self, other: "Agreement") -> "Agreement":
+        """With fewer matches, by the standard error of how many more there are than in `other`.
+
+        Both are on the same text, so only tokens on which just one of them agreed are chance.
+        """
+        num_apart = sum(a != b for a, b in zip(self.hits, other.hits, strict=True))
+        return Agreement(max(0.0, self.num_matches - num_apart**0.5), self.num_tokens)
 
 
 @torch.inference_mode()
@@ -74,11 +93,10 @@ def measure_agreement(view: ModelView, windows: Sequence[Window]) -> Agreement:
     The draft is held against what was written by the rule of the request, noise and processors
     included, since that is what it is for.
     """
-    agreements = [_count_matches(view, window) for window in windows]
-    return Agreement(sum(agreements), sum(window.num_tokens for window in windows))
+    return sum((Agreement.of(_hits(view, window)) for window in windows), Agreement(0, 0))
 
 
-def _count_matches(view: ModelView, window: Window) -> int:
+def _hits(view: ModelView, window: Window) -> tuple[bool, ...]:
     first_row, num_rows = window.start - 1, window.num_tokens
     paths = tuple(tuple(range(row + 1)) for row in range(num_rows))
     with window.cache.rewound(first_row):
@@ -90,4 +108,4 @@ def _count_matches(view: ModelView, window: Window) -> int:
         window.token_ids[: window.start],
         [written[:number] for number in range(num_rows)],
     )
-    return sum(int(a == b) for a, b in zip(choices.tolist(), written, strict=True))
+    return tuple(a == b for a, b in zip(choices.tolist(), written, strict=True))

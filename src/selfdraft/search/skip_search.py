@@ -6,7 +6,8 @@ between any two.
 
 A set is scored on one window after another, and given up where it is behind the best set on those
 so far. Most are given up soon, so that what takes the lead can be asked to be better on a lot of
-text: on little text, the best of many sets is one that fits it by luck.
+text: on little text, the best of many sets is one that fits it by luck. For the same reason a set
+may be asked to lead by more than its lead is uncertain.
 """
 
 import time
@@ -61,7 +62,9 @@ class SkipSearch:
         worth: Worth,
         config: SearchConfig,
         trace: Trace | None = None,
+        is_careful: bool = False,
     ) -> None:
+        """`is_careful`: only a lead of more than one standard error counts."""
         self.space = space
         self.num_proposals = 0
         self.reason: str | None = None
@@ -70,6 +73,7 @@ class SkipSearch:
         self._score, self._worth = score, worth
         self._config = config
         self._trace: Trace = trace or NoTrace()
+        self._is_careful = is_careful
         self._evidence = Evidence(space, (), start, {start: 1.0})
         self._best: Trial | None = None
         self._last_gain = 0
@@ -129,12 +133,13 @@ class SkipSearch:
     def _try(self, units: Units, source: str) -> Trial:
         start = time.perf_counter()
         trial = self._score_until_behind(units, source)
-        rival = None if self._best is None else self._best.values[len(trial.values) - 1]
-        is_better = rival is None or trial.value > rival
-        if rival is None or is_better:
+        best = self._best
+        is_better = best is None or self._leads(trial, best)
+        if best is None or is_better:
             self._take_lead(trial)
         else:
-            self._evidence.values[units] = trial.value / max(rival, _LEAST)
+            rival = best.values[len(trial.values) - 1]
+            self._evidence.values[units] = min(1.0, trial.value / max(rival, _LEAST))
         skip_set = self.space.skip_set(units)
         self._trace.write(
             "proposal",
@@ -148,6 +153,14 @@ class SkipSearch:
             step_seconds=time.perf_counter() - start,
         )
         return trial
+
+    def _leads(self, trial: Trial, best: Trial) -> bool:
+        if len(trial.values) < len(best.values) or trial.value <= best.value:
+            return False
+        if not self._is_careful:
+            return True
+        doubtful = trial.agreement.less_its_doubt(best.agreement)
+        return self._worth(trial.units, doubtful) > best.value
 
     def _score_until_behind(self, units: Units, source: str) -> Trial:
         agreement, values = Agreement(0, 0), list[float]()

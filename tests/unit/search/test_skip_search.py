@@ -103,6 +103,28 @@ def test_luck_on_one_text_does_not_lead() -> None:
     assert search.best_trial.agreement == Agreement(47, 64)
 
 
+@pytest.mark.parametrize(("num_lost", "leads"), [(0, True), (1, True), (4, False), (9, False)])
+def test_a_lead_must_be_more_than_it_is_uncertain(num_lost: int, leads: bool) -> None:
+    """Guards against a lead of three tokens that others won and lost by chance."""
+    old = [True] * 10 + [False] * 22
+    won, lost = range(10, 13 + num_lost), range(num_lost)
+    new = [n in won or (hit and n not in lost) for n, hit in enumerate(old)]
+    assert sum(new) == sum(old) + 3
+    rival = ALL[1]
+    search = SkipSearch(
+        SPACE,
+        Given([rival]),
+        ALL[0],
+        score=lambda units, _: Agreement.of(tuple(new if units == rival else old)),
+        worth=lambda _, agreement: agreement.matchness,
+        config=SearchConfig(skip_ratio=1 / 3),
+        is_careful=True,
+    )
+    search.look_at((TEXT,))
+    run(search)
+    assert (search.best == rival) is leads
+
+
 def test_a_set_is_scored_until_it_is_behind() -> None:
     """Guards against time spent on sets that have lost, and a set that loses by a tie."""
     passes: list[tuple[Units, object]] = []
