@@ -6,8 +6,8 @@ between any two.
 
 A set is scored on one window after another, and given up where it is behind the best set on those
 so far. Most are given up soon, so that what takes the lead can be asked to be better on a lot of
-text: on little text, the best of many sets is one that fits it by luck. For the same reason a set
-may be asked to lead by more than its lead is uncertain.
+text: on little text, the best of many sets is one that fits it by luck. For the same reason a swap,
+of which there are many, may be asked to lead by more than its lead is uncertain.
 """
 
 import time
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfdraft.search.matchness import Agreement, Window
-from selfdraft.search.proposals import Evidence, Proposer, Walk
+from selfdraft.search.proposals import Evidence, Proposer, Swaps, Walk
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_space import SkipSpace, Units
 from selfdraft.search.trace import NoTrace, Trace
@@ -64,7 +64,7 @@ class SkipSearch:
         trace: Trace | None = None,
         is_careful: bool = False,
     ) -> None:
-        """`is_careful`: only a lead of more than one standard error counts."""
+        """`is_careful`: a swap must lead by more than one standard error."""
         self.space = space
         self.num_proposals = 0
         self.reason: str | None = None
@@ -157,7 +157,7 @@ class SkipSearch:
     def _leads(self, trial: Trial, best: Trial) -> bool:
         if len(trial.values) < len(best.values) or trial.value <= best.value:
             return False
-        if not self._is_careful:
+        if not (self._is_careful and trial.source == Swaps.name):
             return True
         doubtful = trial.agreement.less_its_doubt(best.agreement)
         return self._worth(trial.units, doubtful) > best.value

@@ -172,6 +172,22 @@ def test_time_is_worth_in_a_new_request_what_it_was_in_the_last() -> None:
     assert prices_at_start.verify[1] == memory.rate.tokens_per_plain_pass() > 1.8
 
 
+def test_time_is_soon_worth_what_it_is_in_this_request() -> None:
+    """Guards against a hard text whose time is taken to be as dear as that of the easy one before
+    it, so that it drafts too little from beginning to end.
+    """
+    memory = DraftMemory(FixedCosts())
+    for _ in range(60):
+        memory.rate.count(3, 1.0)
+    engine = tiny_engine()
+    router = Router(memory, supports_trees=True, copies_text=False, recycles=False)
+    state = new_state(engine, make_prompt(9), Recorder(), max_new_tokens=20)
+    for _ in speculate(engine.target, router, state):  # plain rounds: a token in a pass
+        pass
+    assert router._prices(10).verify[1] < 1.3
+    assert memory.rate.tokens_per_plain_pass() > 1.8
+
+
 def test_a_draft_that_computes_nonsense_does_no_harm() -> None:
     """Guards against logits that are not numbers: nothing is then expected of the next step."""
     engine = tiny_engine()

@@ -103,17 +103,29 @@ def test_luck_on_one_text_does_not_lead() -> None:
     assert search.best_trial.agreement == Agreement(47, 64)
 
 
-@pytest.mark.parametrize(("num_lost", "leads"), [(0, True), (1, True), (4, False), (9, False)])
-def test_a_lead_must_be_more_than_it_is_uncertain(num_lost: int, leads: bool) -> None:
-    """Guards against a lead of three tokens that others won and lost by chance."""
+@pytest.mark.parametrize(
+    ("source", "num_lost", "leads"),
+    [
+        *(("swap", num_lost, leads) for num_lost, leads in ((0, True), (1, True), (4, False))),
+        ("hidden states", 4, True),
+    ],
+)
+def test_the_lead_of_a_swap_must_be_more_than_it_is_uncertain(
+    source: str, num_lost: int, leads: bool
+) -> None:
+    """Guards against a lead of three tokens that is what is left of many won and lost by chance,
+    and against a walk that may not show how large a set can be.
+    """
     old = [True] * 10 + [False] * 22
     won, lost = range(10, 13 + num_lost), range(num_lost)
     new = [n in won or (hit and n not in lost) for n, hit in enumerate(old)]
     assert sum(new) == sum(old) + 3
     rival = ALL[1]
+    proposer = Given([rival])
+    proposer.name = source
     search = SkipSearch(
         SPACE,
-        Given([rival]),
+        proposer,
         ALL[0],
         score=lambda units, _: Agreement.of(tuple(new if units == rival else old)),
         worth=lambda _, agreement: agreement.matchness,
