@@ -58,8 +58,12 @@ class KernelNorm(nn.Module):
         kernel = _kernel()
         assert kernel is not None, "made only where it is there"
         width = self.weight.shape[0]
-        if hidden.dtype != torch.bfloat16 or hidden.shape[-1] != width:
-            raise RuntimeError(f"cannot norm {hidden.dtype} {tuple(hidden.shape)} by {width}")
+        is_readable = all(t.is_cpu and t.dtype == torch.bfloat16 for t in (hidden, self.weight))
+        if not is_readable or hidden.shape[-1] != width:
+            raise RuntimeError(
+                f"cannot norm {hidden.dtype} {tuple(hidden.shape)} on {hidden.device} by "
+                f"{self.weight.dtype} {width} on {self.weight.device}"
+            )
         rows = hidden.contiguous()
         products = torch.empty_like(rows)
         kernel(

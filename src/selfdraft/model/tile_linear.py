@@ -47,6 +47,11 @@ def _fits(linear: nn.Linear) -> bool:
     return is_whole and linear.out_features >= _LEAST_OUTPUTS
 
 
+def _is_readable(tensor: Tensor) -> bool:
+    """Not so any more, if somebody has moved or converted the model since."""
+    return tensor.is_cpu and tensor.dtype == torch.bfloat16
+
+
 class TileLinear(nn.Linear):
     """Another linear of the same weight and bias: a row has the same bits in any company."""
 
@@ -57,7 +62,7 @@ class TileLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`, not differentiable."""
         rows = input.reshape(-1, self.in_features)
-        if rows.shape[0] > MAX_ROWS or rows.dtype != torch.bfloat16:
+        if rows.shape[0] > MAX_ROWS or not (_is_readable(rows) and _is_readable(self.weight)):
             return super().forward(input)
         return self._product(rows.contiguous()).view(*input.shape[:-1], self.out_features)
 

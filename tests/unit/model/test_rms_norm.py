@@ -92,6 +92,9 @@ def test_another_type_is_refused() -> None:
         norm(torch.ones(2, 64))
     with pytest.raises(RuntimeError, match="32"):
         norm(torch.ones(2, 32).bfloat16())
+    norm.weight.data = norm.weight.data.half()
+    with pytest.raises(RuntimeError, match="float16"):
+        norm(torch.ones(2, 64).bfloat16())
 
 
 def test_nothing_is_taken_without_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,17 @@ def test_the_model_keeps_its_parts_and_its_weights() -> None:
 
 
 @needs_kernel
+def test_weights_that_were_converted_since_are_not_misread() -> None:
+    """Guards against bits of float16 that are taken for bfloat16."""
+    linear, rows = make_linear(64, 96), make_rows(2, 96)
+    twin = tiled(linear)
+    linear.weight.data, linear.bias.data = linear.weight.data.half(), linear.bias.data.half()
+    assert torch.equal(twin(rows.half()), linear(rows.half()))
+    with pytest.raises(RuntimeError):
+        twin(rows)
+
+
+@needs_kernel
 def test_a_pass_runs_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a kernel that is there and that nothing calls."""
     target = Target(tiny_model(dtype=torch.bfloat16))
