@@ -1,6 +1,6 @@
-/* A few rows of bfloat16 features times a plain bfloat16 matrix, for CPUs with AMX.
+/* Rows of bfloat16 features times a plain bfloat16 matrix, for CPUs with AMX.
 
-   So few rows take as long as the weights take to read. A tile takes its weights from where they
+   A few rows take as long as the weights take to read. A tile takes its weights from where they
    lie, 16 outputs by 32 inputs, so nothing has to be laid out anew; the features are, once a call.
    Each row is a column of the other tile. What is summed for it, and in which order, depends on it
    alone, whichever rows stand beside it: contract L2. */
@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* Of the arguments: `tile_linear.py` compares it with its own. */
-int tile_linear_version(void) { return 1; }
+int tile_linear_version(void) { return 2; }
 
 /* Linux gives a process the registers of tiles when it asks: ARCH_REQ_XCOMP_PERM for XTILEDATA. */
 static int may_use_tiles(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
@@ -98,8 +98,8 @@ static void finish(const float *sums, const uint16_t *bias, uint16_t *products) 
 }
 
 /* rows: [num_rows, num_inputs]; weights: [num_outputs, num_inputs]; bias: [num_outputs] or null;
-   products: [num_rows, num_outputs]; room: for 16 or 32 rows. At most 32 rows, at least 32 outputs,
-   a multiple of 32 inputs. */
+   products: [num_rows, num_outputs]; room: for the rows, rounded up to a multiple of 16. At least 32
+   outputs, a multiple of 32 inputs. */
 void tile_linear(const uint16_t *rows, const uint16_t *weights, const uint16_t *bias,
                  uint16_t *products, int64_t num_rows, int64_t num_outputs, int64_t num_inputs,
                  uint32_t *room, int num_threads) {
@@ -117,10 +117,15 @@ void tile_linear(const uint16_t *rows, const uint16_t *weights, const uint16_t *
             /* The last block overlaps the one before it, and gives the same there. */
             int64_t first = 2 * TILE * block;
             if (first > num_outputs - 2 * TILE) first = num_outputs - 2 * TILE;
-            multiply(weights + first * num_inputs, room, num_rows > TILE ? 2 : 1, num_inputs, sums);
-            for (int64_t row = 0; row < num_rows; row++)
-                finish(sums + row / TILE * 2 * WORDS + row % TILE, bias ? bias + first : 0,
-                       products + row * num_outputs + first);
+            /* The weights of the block are in the cache for all rows but the first. */
+            for (int64_t row = 0; row < num_rows; row += 2 * TILE) {
+                int64_t count = num_rows - row < 2 * TILE ? num_rows - row : 2 * TILE;
+                multiply(weights + first * num_inputs, room + row * num_pairs,
+                         count > TILE ? 2 : 1, num_inputs, sums);
+                for (int64_t i = 0; i < count; i++)
+                    finish(sums + i / TILE * 2 * WORDS + i % TILE, bias ? bias + first : 0,
+                           products + (row + i) * num_outputs + first);
+            }
         }
         _tile_release();
     }

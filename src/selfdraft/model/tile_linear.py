@@ -1,4 +1,4 @@
-"""Linears whose products with a few rows take as long as their weights take to read (ADR 15).
+"""Linears whose products take little longer than their weights take to read (ADR 15).
 
 `_tile_linear.c` is built when the package is installed, if there is a GCC, and needs AMX; without
 it linears run by oneDNN, packed where they may be (`packing`). The weight stays what and where it
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from selfdraft.model.compiled import Kernel, load_kernel
 from selfdraft.model.packing import become, is_packable
 
-MAX_ROWS = 32
-"""More rows than the kernel takes are oneDNN's: prompts, which it computes well."""
-
-_VERSION = 1  # of the arguments; a build from before a change of them is not used
+_VERSION = 2  # of the arguments; a build from before a change of them is not used
 _TILE = 16
 _LEAST_OUTPUTS = 32
 _INPUTS = 32
+
+# The features of all rows are read once for every 32 outputs, so they have to stay in a core's
+# second cache (2 MiB). Longer prompts are oneDNN's, which cuts them and the weights into pieces.
+_MAX_FEATURES = 3 * 2**18
 
 
 @lru_cache
@@ -62,7 +63,8 @@ class TileLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`, not differentiable."""
         rows = input.reshape(-1, self.in_features)
-        if rows.shape[0] > MAX_ROWS or not (_is_readable(rows) and _is_readable(self.weight)):
+        is_short = rows.numel() <= _MAX_FEATURES
+        if not (is_short and _is_readable(rows) and _is_readable(self.weight)):
             return super().forward(input)
         return self._product(rows.contiguous()).view(*input.shape[:-1], self.out_features)
 

@@ -40,7 +40,8 @@ _MAX_ROUNDS_OF_OTHERS = 64
 # What fewer bits agree with the target, before a draft was seen (DESIGN section 9: 0.93).
 _USUAL_ROUNDING = Agreement(28, 30)
 
-# Without a draft nothing can drop, so a search that found none tries again after so many tokens.
+# A search that found nothing to skip tries again after so many tokens. Nothing of it can become
+# worse, and where fewer bits agree less, the text is harder: a reason to skip nothing.
 _RETRY_TOKENS = 2048
 
 
@@ -212,18 +213,18 @@ class OnlineSearch:
         )
 
     def _watch(self, drafted: ChainOutcome) -> None:
-        """Start again where the draft has become worse, or where there is none and time went by."""
-        if self._plan is not None and not self._plan.skip_set.num_skipped:
+        """Start again where the draft has become worse, or skips nothing and time went by."""
+        if self._plan is not None and self._plan.skip_set.num_skipped:
+            is_due = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
+        else:
+            waited = self._num_tokens - self._tokens_at_rest
+            is_due = self.is_resting and waited >= _RETRY_TOKENS
+            # What fewer bits alone agree; a search without them never asks.
             self._rounding = Agreement(
                 self._rounding.num_matches + drafted.num_right,
                 self._rounding.num_tokens + drafted.num_right + drafted.was_wrong,
             )
-        if self._plan is not None:
-            has_dropped = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
-        else:
-            waited = self._num_tokens - self._tokens_at_rest
-            has_dropped = self.is_resting and waited >= _RETRY_TOKENS
-        if has_dropped:
+        if is_due:
             self._trace.write("restart", num_tokens=self._num_tokens)
             self._drop.restart()
             self._num_earlier_proposals += self._search.num_proposals

@@ -31,6 +31,10 @@ StepKind = Literal["score", "walk"]
 
 _LEAST = 1e-9  # a value may be zero
 
+# While the best set skips nothing, its neighbours skip a single sublayer, which gains next to
+# nothing even where it is free. So where time is short, no more proposals than this are tried.
+_PATIENCE_WITHOUT_SKIPS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -189,10 +193,17 @@ class SkipSearch:
         assert best is not None, "a trial has been made"
         if is_fixed and best.agreement.matchness >= self._config.stop_matchness:
             self._rest(f"matchness {best.agreement.matchness:.2f} is enough")
-        elif self.num_proposals - self._last_gain >= self._config.patience:
-            self._rest(f"no better set in {self._config.patience} proposals")
+        elif self.num_proposals - self._last_gain >= self._patience:
+            self._rest(f"no better set in {self._patience} proposals")
         elif self.num_proposals >= self._config.max_proposals:
             self._rest(f"{self.num_proposals} proposals were made")
+
+    @property
+    def _patience(self) -> int:
+        is_short = self._config.time_share is not None
+        is_whole = not self.space.skip_set(self.best).num_skipped
+        limit = _PATIENCE_WITHOUT_SKIPS if is_short and is_whole else self._config.patience
+        return min(limit, self._config.patience)
 
     def _rest(self, reason: str) -> None:
         self.reason = reason
