@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _STRATEGIES = ("random", "paper", "swaps", "hidden-states", "default")
 _NUM_PROPOSALS = {False: 100, True: 200}  # by `planted`
 _NUM_SEEDS = {False: 1, True: 5}
+_NUM_WINDOWS = {False: 2, True: 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +84,15 @@ class SearchBenchOptions:
         ),
     ] = None
     windows: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
-            help="Prompts whose outputs are searched on, from the first one.",
+            help="Prompts whose outputs are searched on, from the first one; 2, and 4 with "
+            "--planted.",
             rich_help_panel="How much",
+            show_default=False,
         ),
-    ] = 2
+    ] = None
     window: Annotated[
         int,
         typer.Option(
@@ -137,6 +140,11 @@ class SearchBenchOptions:
         require_positive(self, *counts)
 
     @property
+    def num_windows(self) -> int:
+        """Prompts whose outputs are searched on."""
+        return _NUM_WINDOWS[self.planted] if self.windows is None else self.windows
+
+    @property
     def num_seeds(self) -> int:
         """Searches of each kind."""
         return _NUM_SEEDS[self.planted] if self.seeds is None else self.seeds
@@ -165,9 +173,9 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
     from selfdraft.bench.prompts import encode_all, load_prompts
     from selfdraft.bench.provenance import provenance
 
-    texts = load_prompts(options.prompts, options.windows + options.held_out)
+    texts = load_prompts(options.prompts, options.num_windows + options.held_out)
     require(
-        len(texts) > options.windows,
+        len(texts) > options.num_windows,
         f"{len(texts)} prompts leave none to hold out: give more prompts, or fewer --windows",
     )
     with model.engine("off") as engine:
@@ -237,7 +245,7 @@ def _record(
     from selfdraft.bench.strategy_runs import RecordedText
     from selfdraft.tuning import measure_costs, record_windows
 
-    searched, others = prompts[: options.windows], prompts[options.windows :]
+    searched, others = prompts[: options.num_windows], prompts[options.num_windows :]
     with progress_bar("writing text to search on", len(prompts)) as advance:
         windows = record_windows(engine, searched, options.window, advance)
         held_out = record_windows(engine, others, options.held_out_window, advance)

@@ -17,6 +17,7 @@ from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.cost_model import CostModel
+from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.search import online_search
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
@@ -130,6 +131,26 @@ def test_search_starts_again_when_acceptance_falls_and_not_before() -> None:
     assert search.num_starts == 2
     assert len(events.of("restart")) == 1
     assert search.num_proposals > num_before  # and those before are still counted
+
+
+def test_hard_text_is_no_reason_to_search_where_nothing_is_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards against a walk and a search for every text on which fewer bits agree less."""
+    monkeypatch.setattr(online_search, "_RETRY_TOKENS", 250)
+    search, events = new_search(weight_bits=8)
+    monkeypatch.setattr(search, "_worth", lambda units, agreement: 1.0 - 0.1 * len(units))
+    for state in rounds(40):
+        tell(search, state)
+    assert search.is_resting
+    assert search.plan == DraftPlan(weight_bits=8)
+    for state in rounds(150, seed=1):
+        tell(search, state, WRONG)
+    assert search.num_starts == 1
+    assert not events.of("restart")
+    for state in rounds(150, seed=2):
+        tell(search, state, WRONG)
+    assert search.num_starts == 2
 
 
 def test_the_papers_search_does_not_start_again() -> None:

@@ -22,13 +22,16 @@ TEXT, OTHER_TEXT = "text", "other text"
 
 
 def new_search(
-    matches: Callable[[Units, object], int], proposer: object = None, **options: object
+    matches: Callable[[Units, object], int],
+    proposer: object = None,
+    start: Units = ALL[0],
+    **options: object,
 ) -> SkipSearch:
     config = SearchConfig(**{"skip_ratio": 0.34, "stop_matchness": 0.95, **options})
     search = SkipSearch(
         SPACE,
         proposer or Given(ALL),
-        ALL[0],
+        start,
         score=lambda units, window: Agreement(matches(units, window), 32),
         worth=lambda units, agreement: agreement.matchness,
         config=config,
@@ -172,6 +175,32 @@ def test_it_rests_when_it_should(options: dict, num_proposals: int, reason: str)
     assert search.num_proposals == num_proposals
     assert reason in search.reason
     assert search.next_step() is None
+
+
+@pytest.mark.parametrize(
+    ("start", "time_share", "patience", "num_proposals"),
+    [
+        (frozenset(), 0.05, 60, 20),
+        (frozenset(), 0.05, 5, 5),
+        (frozenset(), None, 60, 60),
+        (ALL[0], 0.05, 60, 60),
+    ],
+)
+def test_less_is_tried_where_nothing_is_skipped_and_time_is_short(
+    start: Units, time_share: float | None, patience: int, num_proposals: int
+) -> None:
+    """Guards against a share of time that is spent for good on models with nothing to skip."""
+    sets = [frozenset(s) for size in range(7) for s in itertools.combinations(range(6), size)]
+    search = new_search(
+        lambda units, _: 32 - len(units ^ start),
+        Given(sets),
+        start=start,
+        skip_ratio=None,
+        patience=patience,
+        time_share=time_share,
+    )
+    run(search)
+    assert search.num_proposals == num_proposals
 
 
 def test_nothing_happens_without_a_text() -> None:
