@@ -7,7 +7,8 @@ between any two.
 A set is scored on one window after another, and given up where it is behind the best set on those
 so far. Most are given up soon, so that what takes the lead can be asked to be better on a lot of
 text: on little text, the best of many sets is one that fits it by luck. For the same reason a swap,
-of which there are many, may be asked to lead by more than its lead is uncertain.
+of which there are many, may be asked to lead by more than its lead is uncertain. The sets of a walk
+are few, and swaps do not lead from one size to another that is far: they are scored on all.
 """
 
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from selfdraft.search.hidden_state_sets import HiddenStateSets
 from selfdraft.search.matchness import Agreement, Window
 from selfdraft.search.proposals import Evidence, Proposer, Swaps, Walk
 from selfdraft.search.search_config import SearchConfig
@@ -171,7 +173,8 @@ class SkipSearch:
         for number, window in enumerate(self._evidence.windows):
             agreement += self._score(units, window)
             values.append(self._worth(units, agreement))
-            if self._best is not None and values[-1] < self._best.values[number]:
+            is_behind = self._best is not None and values[-1] < self._best.values[number]
+            if is_behind and source != HiddenStateSets.name:
                 break
         return Trial(units, agreement, tuple(values), source)
 
