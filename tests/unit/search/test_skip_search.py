@@ -9,6 +9,7 @@ import pytest
 from tiny_models import tiny_engine
 
 from selfdraft.errors import ConfigError
+from selfdraft.search.hidden_state_sets import HiddenStateSets
 from selfdraft.search.matchness import Agreement
 from selfdraft.search.proposals import Given, RandomSets
 from selfdraft.search.search_config import SearchConfig
@@ -157,6 +158,19 @@ def test_a_set_is_scored_until_it_is_behind() -> None:
         (behind, TEXT),
     ]
     assert search.best == level
+
+
+def test_a_set_of_the_walk_is_scored_on_everything() -> None:
+    """Guards against the right size that is lost to bad luck on the first of many windows."""
+    right = ALL[5]
+    scores = {(right, TEXT): 15, (right, OTHER_TEXT): 30}
+    walked = Given([right])
+    walked.name = HiddenStateSets.name
+    for proposer, best in ((Given([right]), ALL[0]), (walked, right)):
+        search = new_search(lambda units, text: scores.get((units, text), 20), proposer)
+        search.look_at((TEXT, OTHER_TEXT))
+        run(search)
+        assert search.best == best
 
 
 @pytest.mark.parametrize(
