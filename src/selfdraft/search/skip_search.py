@@ -7,8 +7,9 @@ between any two.
 A set is scored on one window after another, and given up where it is behind the best set on those
 so far. Most are given up soon, so that what takes the lead can be asked to be better on a lot of
 text: on little text, the best of many sets is one that fits it by luck. For the same reason a swap,
-of which there are many, may be asked to lead by more than its lead is uncertain. The sets of a walk
-are few, and swaps do not lead from one size to another that is far: they are scored on all.
+of which there are many, and a set that skips less than the best, may be asked to lead by more than
+their lead is uncertain. The sets of a walk are few, and swaps do not lead from one size to another
+that is far: they are scored on all.
 """
 
 import time
@@ -70,7 +71,7 @@ class SkipSearch:
         trace: Trace | None = None,
         is_careful: bool = False,
     ) -> None:
-        """`is_careful`: a swap must lead by more than one standard error."""
+        """`is_careful`: a swap, or what skips less, must lead by more than one standard error."""
         self.space = space
         self.num_proposals = 0
         self.reason: str | None = None
@@ -163,7 +164,8 @@ class SkipSearch:
     def _leads(self, trial: Trial, best: Trial) -> bool:
         if len(trial.values) < len(best.values) or trial.value <= best.value:
             return False
-        if not (self._is_careful and trial.source == Swaps.name):
+        gives_back = len(trial.units) < len(best.units)
+        if not (self._is_careful and (gives_back or trial.source == Swaps.name)):
             return True
         doubtful = trial.agreement.less_its_doubt(best.agreement)
         return self._worth(trial.units, doubtful) > best.value

@@ -108,23 +108,28 @@ def test_luck_on_one_text_does_not_lead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "num_lost", "leads"),
+    ("source", "rival", "num_lost", "leads"),
     [
-        *(("swap", num_lost, leads) for num_lost, leads in ((0, True), (1, True), (4, False))),
-        ("hidden states", 4, True),
+        ("swap", ALL[1], 0, True),
+        ("swap", ALL[1], 1, True),
+        ("swap", ALL[1], 4, False),
+        ("hidden states", ALL[1], 4, True),
+        ("hidden states", frozenset(range(3)), 4, True),
+        ("hidden states", frozenset([0]), 4, False),
+        ("hidden states", frozenset([0]), 1, True),
     ],
+    ids=str,
 )
-def test_the_lead_of_a_swap_must_be_more_than_it_is_uncertain(
-    source: str, num_lost: int, leads: bool
+def test_a_lead_must_be_more_than_it_is_uncertain(
+    source: str, rival: Units, num_lost: int, leads: bool
 ) -> None:
     """Guards against a lead of three tokens that is what is left of many won and lost by chance,
-    and against a walk that may not show how large a set can be.
+    and against a walk that may not show how large a set can be, or gives back what was found.
     """
     old = [True] * 10 + [False] * 22
     won, lost = range(10, 13 + num_lost), range(num_lost)
     new = [n in won or (hit and n not in lost) for n, hit in enumerate(old)]
     assert sum(new) == sum(old) + 3
-    rival = ALL[1]
     proposer = Given([rival])
     proposer.name = source
     search = SkipSearch(
