@@ -1,7 +1,9 @@
 """Certifying a model when it is loaded, or recognising it by what is known of it (ADR 7)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from selfdraft.errors import UnsupportedModelError
@@ -21,13 +23,19 @@ class CertifiedModel:
     certificate: Certificate
 
 
-def certify(model: PreTrainedModel, fingerprint: Fingerprint) -> CertifiedModel:
+def certify(
+    model: PreTrainedModel,
+    fingerprint: Fingerprint,
+    own_parts: Mapping[nn.Module, nn.Module],
+) -> CertifiedModel:
     """Certify `model`: one pass if a model with its fingerprint was certified before, else four.
+
+    `own_parts` stand for some of its modules in the view.
 
     Raises:
         UnsupportedModelError: no way to run it gives its own logits.
     """
-    probe = Probe(model)
+    probe = Probe(model, own_parts)
     known = recall(fingerprint)
     if known is not None:
         view = probe.recognise(known)

@@ -5,24 +5,35 @@ AVX512-VNNI; without it drafts run by torch's kernel (`low_bit_linear.Int4Linear
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from selfdraft.model.compiled import Kernel, load_kernel
 from selfdraft.model.rounding import GROUP, Int4Groups
+from selfdraft.model.siblings import pack_parts
 
-_VERSION = 1  # of layout and arguments; a build from before a change of them is not used
+_VERSION = 2  # of layout and arguments; a build from before a change of them is not used
 _OUTPUTS = 16  # of one block of weights
 _BLOCK_BYTES = _OUTPUTS * (GROUP // 2 + 4)
 _FEATURE_BYTES = GROUP + 12  # of a group of rounded features
 
 
+class RoundedWeight(Protocol):
+    """A weight as `lay_out` makes it, and what belongs to it."""
+
+    blocks: Tensor
+    bias: Tensor | None
+    out_features: int
+
+
 @lru_cache
 def _kernel() -> Kernel | None:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    arguments: list[type] = [*[pointer] * 3, *[number] * 3, pointer, ctypes.c_int]
+    arguments: list[type] = [pointer, ctypes.c_char_p, *[number] * 3, pointer, ctypes.c_int]
     return load_kernel("int4_dot", _VERSION, arguments)
 
 
@@ -31,34 +42,40 @@ def is_there() -> bool:
     return _kernel() is not None
 
 
-def product(rows: Tensor, blocks: Tensor) -> Tensor:
-    """`rows`, `[rows, in_features]` in bfloat16, times weights: `[rows, out_features]`."""
+def products(features: Tensor, linears: Sequence[RoundedWeight]) -> list[Tensor]:
+    """`features`, `[..., in_features]` in bfloat16, times each weight: `[..., out_features]`.
+
+    One call of the kernel, for weights of the same number of inputs.
+    """
     kernel = _kernel()
     assert kernel is not None, "asked for only where it is there"
-    num_tiles, num_groups, _ = blocks.shape
-    num_rows, num_outputs = rows.shape[0], num_tiles * _OUTPUTS
-    rows = rows.contiguous()
-    is_on_cpu = rows.device.type == blocks.device.type == "cpu"
-    is_as_laid_out = blocks.is_contiguous() and blocks.shape[2] == _BLOCK_BYTES
-    is_row = rows.dtype == torch.bfloat16 and rows.shape[1] == num_groups * GROUP
-    if not (is_on_cpu and is_as_laid_out and is_row):
+    num_inputs = features.shape[-1]
+    is_readable = features.is_cpu and features.dtype == torch.bfloat16
+    if not (is_readable and all(_is_for(num_inputs, linear.blocks) for linear in linears)):
+        shapes = [tuple(linear.blocks.shape) for linear in linears]
         raise RuntimeError(
-            f"cannot multiply {rows.dtype} rows {tuple(rows.shape)} on {rows.device} by blocks "
-            f"{tuple(blocks.shape)} on {blocks.device}"
+            f"cannot multiply {features.dtype} features {tuple(features.shape)} on "
+            f"{features.device} by blocks {shapes}"
         )
-    products = rows.new_empty(num_rows, num_outputs)
-    room = torch.empty(num_groups * _FEATURE_BYTES, dtype=torch.uint8)
+    features = features.contiguous()
+    products = [features.new_empty(*features.shape[:-1], linear.out_features) for linear in linears]
+    room = torch.empty(num_inputs // GROUP * _FEATURE_BYTES, dtype=torch.uint8)
+    pairs = zip(linears, products, strict=True)
     kernel(
-        rows.data_ptr(),
-        blocks.data_ptr(),
-        products.data_ptr(),
-        num_rows,
-        num_outputs,
-        num_groups * GROUP,
+        features.data_ptr(),
+        pack_parts((linear.blocks, linear.bias, product) for linear, product in pairs),
+        len(products),
+        features.numel() // num_inputs,
+        num_inputs,
         room.data_ptr(),
         torch.get_num_threads(),
     )
     return products
+
+
+def _is_for(num_inputs: int, blocks: Tensor) -> bool:
+    is_as_laid_out = blocks.shape[1] * GROUP == num_inputs and blocks.shape[2] == _BLOCK_BYTES
+    return blocks.is_cpu and blocks.is_contiguous() and is_as_laid_out
 
 
 def blocks_shape(num_rows: int, num_columns: int) -> tuple[int, int, int]:

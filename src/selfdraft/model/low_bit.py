@@ -21,11 +21,12 @@ from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.dense_weight import dense_shape, dense_weight
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.huge_pages import HugePages
-from selfdraft.model.low_bit_linear import RescoredHead, RoundedLinear, linear_kind
+from selfdraft.model.low_bit_linear import Int4DotLinear, RescoredHead, RoundedLinear, linear_kind
 from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
 from selfdraft.model.quantisation import is_quantised
 from selfdraft.model.rounding import GROUP
+from selfdraft.model.siblings import join_siblings
 from selfdraft.model.tensor_file import TensorForm
 
 _WORTH_A_BAR = 2 * 10**8  # weights; fewer are rounded in a second
@@ -90,6 +91,7 @@ class LowBitCopies:
                 is_new = copy is None
                 if copy is None:
                     copy = self._make(bits)
+                join_siblings(self._model, _dot_linears(copy))
                 self._try_out(copy)
                 self._copies[bits] = copy
                 if is_new:
@@ -214,6 +216,11 @@ def _dtype_of(linear: nn.Module) -> torch.dtype:
 
 def _plain(rounded: nn.Module) -> nn.Module:
     return rounded.rough if isinstance(rounded, RescoredHead) else rounded
+
+
+def _dot_linears(copy: Substitutes) -> dict[nn.Module, Int4DotLinear]:
+    plain = {module: _plain(rounded) for module, rounded in copy.items()}
+    return {m: rounded for m, rounded in plain.items() if isinstance(rounded, Int4DotLinear)}
 
 
 def _bytes_of(copy: Substitutes) -> int:

@@ -6,7 +6,7 @@ time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from selfdraft.model import int4_dot
 from selfdraft.model.rounding import GROUP, round_to_4_bits, round_to_8_bits
+from selfdraft.model.siblings import Siblings, product_of
 from selfdraft.model.tensor_file import TensorForm
 
 _KERNEL_ROWS = 16  # the int4 kernels' out_features are a multiple of it
@@ -26,12 +27,12 @@ class RoundedLinear(nn.Module, ABC):
     """A linear with weights in few bits: buffers of one kernel's own layout."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], bias: Tensor | None, num_outputs: int
+        self, tensors: Mapping[str, Tensor], bias: Tensor | None, out_features: int
     ) -> None:
         """The linear whose weight was rounded before; `tensors` are as `forms` says."""
         super().__init__()
         self.bias = bias
-        self._num_outputs = num_outputs
+        self.out_features = out_features
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
@@ -43,10 +44,10 @@ class RoundedLinear(nn.Module, ABC):
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
         rows = features.reshape(-1, features.shape[-1])
-        product = self._product(rows)[:, : self._num_outputs]
+        product = self._product(rows)[:, : self.out_features]
         if self.bias is not None:
             product = product + self.bias
-        return product.reshape(*features.shape[:-1], self._num_outputs)
+        return product.reshape(*features.shape[:-1], self.out_features)
 
     @staticmethod
     @abstractmethod
@@ -58,9 +59,9 @@ class RoundedLinear(nn.Module, ABC):
     def _rounded(weight: Tensor) -> dict[str, Tensor]:
         """The buffers for this weight."""
 
-    @abstractmethod
     def _product(self, rows: Tensor) -> Tensor:
         """`[rows, in_features]` to `[rows, out_features]`, or more outputs than count."""
+        raise NotImplementedError
 
 
 class Int8Linear(RoundedLinear):
@@ -117,6 +118,7 @@ class Int4DotLinear(RoundedLinear):
     """The same weights for our own kernel, which rounds its features to 8 bits as well."""
 
     blocks: Tensor
+    siblings: Siblings["Int4DotLinear"] | None = None
 
     @staticmethod
     def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
@@ -128,8 +130,13 @@ class Int4DotLinear(RoundedLinear):
         blocks = [int4_dot.lay_out(round_to_4_bits(_padded(piece))) for piece in _pieces(weight)]
         return {"blocks": torch.cat(blocks)}
 
-    def _product(self, rows: Tensor) -> Tensor:
-        return int4_dot.product(rows, self.blocks)
+    def forward(self, features: Tensor) -> Tensor:
+        """`[..., in_features]` to `[..., out_features]`."""
+        return product_of(self, features)
+
+    def multiply(self, linears: Sequence["Int4DotLinear"], features: Tensor) -> list[Tensor]:
+        """The products of `features` with each of `linears`."""
+        return int4_dot.products(features, linears)
 
 
 def linear_kind(bits: int, dtype: torch.dtype) -> type[RoundedLinear]:

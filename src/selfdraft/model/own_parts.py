@@ -4,11 +4,15 @@ They have the weights of the model's own parts, which stay as they are, and anot
 """
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from selfdraft.model.rms_norm import rms_norms
+from selfdraft.model.siblings import join_siblings
 from selfdraft.model.tile_linear import tile_linears
 
 
-def own_parts(model: nn.Module) -> dict[nn.Module, nn.Module]:
+def own_parts(model: PreTrainedModel) -> dict[nn.Module, nn.Module]:
     """What stands for a part of `model` in a view; nothing on a machine without the kernels."""
-    return {**tile_linears(model), **rms_norms(model)}
+    linears = tile_linears(model)
+    join_siblings(model, linears)
+    return {**linears, **rms_norms(model)}

@@ -5,10 +5,11 @@ a tree. The logits must agree.
 """
 
 import inspect
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from selfdraft.errors import UnsupportedModelError
@@ -16,9 +17,8 @@ from selfdraft.model.attention import IMPLEMENTATION
 from selfdraft.model.certificate import Certificate, LogitsSample
 from selfdraft.model.discovery import find_layer_list, learn_layers
 from selfdraft.model.kv_cache import KVCache
-from selfdraft.model.own_parts import own_parts
 from selfdraft.model.placement import running_device
-from selfdraft.model.sharing import share
+from selfdraft.model.sharing import FAILURES, share
 from selfdraft.model.sublayers import DecoderLayers
 from selfdraft.model.tracing import TracedLayers
 from selfdraft.model.view import ModelView
@@ -26,12 +26,6 @@ from selfdraft.model.view import ModelView
 # Two ways to compute the same logits may differ by this share of the largest one.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 _LOW_PRECISION_TOLERANCE = 0.1
-
-# A model that is run in a way it was not written for fails with one of these.
-FAILURES = (
-    TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, AssertionError,
-    UnsupportedModelError,
-)  # fmt: skip
 
 
 def decoder_config(model: PreTrainedModel) -> PreTrainedConfig:
@@ -42,8 +36,10 @@ def decoder_config(model: PreTrainedModel) -> PreTrainedConfig:
 class Probe:
     """Runs a model on a few tokens, from the start and in steps, and compares."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, own_parts: Mapping[nn.Module, nn.Module]) -> None:
+        """Views of `model` have `own_parts` in the place of some of its modules."""
         self._model = model
+        self._own_parts = own_parts
         self.problem = ""
         num_tokens = decoder_config(model).vocab_size
         *self._prompt, self._root, self._child, self._sibling = (
@@ -68,7 +64,7 @@ class Probe:
         One pass over all weights, in which prompt, root, child and sibling are one tree.
         """
         attention = IMPLEMENTATION if certificate.supports_trees else None
-        view = share(self._model, own_parts(self._model), attention)
+        view = share(self._model, self._own_parts, attention)
         tokens = [*self._prompt, self._root, self._child]
         paths = [tuple(range(row + 1)) for row in range(len(tokens))]
         if certificate.supports_trees:
@@ -86,7 +82,7 @@ class Probe:
 
     def _learn(self, attention: str | None) -> tuple[PreTrainedModel, DecoderLayers] | None:
         list_name = find_layer_list(self._model)
-        view = share(self._model, own_parts(self._model), attention)
+        view = share(self._model, self._own_parts, attention)
         runner = ModelView(view, supports_trees=attention is not None)
         try:
             with TracedLayers(view, list_name) as traced:

@@ -9,6 +9,8 @@ from typing import TypeVar
 from torch import nn
 from transformers import PreTrainedModel
 
+from selfdraft.errors import UnsupportedModelError
+
 # Dictionaries of a module that a copy must own, so that changing the copy leaves the original.
 _OWNED = (
     "_parameters",
@@ -20,6 +22,12 @@ _OWNED = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+
+# A model that is run in a way it was not written for fails with one of these.
+FAILURES = (
+    TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError, AssertionError,
+    UnsupportedModelError,
+)  # fmt: skip
 
 T = TypeVar("T")
 

@@ -23,9 +23,9 @@ from selfdraft.model.layer_walk import LayerWalk
 from selfdraft.model.low_bit import LowBitCopies, Substitutes
 from selfdraft.model.own_parts import own_parts
 from selfdraft.model.packing import pack_linears, unpack_linears
-from selfdraft.model.probe import FAILURES, decoder_config
+from selfdraft.model.probe import decoder_config
 from selfdraft.model.progress import first_line
-from selfdraft.model.sharing import share
+from selfdraft.model.sharing import FAILURES, share
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.step_bytes import StepBytes
 from selfdraft.model.stubs import StubModule
@@ -63,11 +63,11 @@ class Target(ModelView):
         _require_decoder_only(model)
         self.model = model
         self.fingerprint = fingerprint or fingerprint_of(model)
-        certified = certify(model, self.fingerprint)
+        self._own_parts = own_parts(model)
+        certified = certify(model, self.fingerprint, self._own_parts)
         certificate = certified.certificate
         self.layers: DecoderLayers = certificate.layers
         self._vocab_size = certificate.vocab_size
-        self._own_parts = own_parts(model)
         self._attention = IMPLEMENTATION if certificate.supports_trees else None
         list_name = certificate.layers.list_name
         copy_cache = CopyCache(self.fingerprint.weights, is_written=keeps_copies)

@@ -6,6 +6,7 @@ is, so a view of any model can have such linears, and the model itself never kno
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from selfdraft.model.compiled import Kernel, load_kernel
 from selfdraft.model.packing import become, is_packable
+from selfdraft.model.siblings import Siblings, pack_parts, product_of
 
-_VERSION = 2  # of the arguments; a build from before a change of them is not used
+_VERSION = 3  # of the arguments; a build from before a change of them is not used
 _TILE = 16
 _LEAST_OUTPUTS = 32
 _INPUTS = 32
@@ -27,7 +29,7 @@ _MAX_FEATURES = 3 * 2**18
 @lru_cache
 def _kernel() -> Kernel | None:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    arguments: list[type] = [*[pointer] * 4, *[number] * 3, pointer, ctypes.c_int]
+    arguments: list[type] = [pointer, ctypes.c_char_p, *[number] * 3, pointer, ctypes.c_int]
     return load_kernel("tile_linear", _VERSION, arguments)
 
 
@@ -36,7 +38,7 @@ def is_there() -> bool:
     return _kernel() is not None
 
 
-def tile_linears(model: nn.Module) -> dict[nn.Module, nn.Module]:
+def tile_linears(model: nn.Module) -> dict[nn.Module, "TileLinear"]:
     """What stands for each plain linear of `model` in a view, where the kernel can compute it."""
     if not is_there():
         return {}
@@ -49,12 +51,14 @@ def _fits(linear: nn.Linear) -> bool:
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    """Not so any more, if somebody has moved or converted the model since."""
+    """Not so any more, if somebody has moved or converted it since."""
     return tensor.is_cpu and tensor.dtype == torch.bfloat16
 
 
 class TileLinear(nn.Linear):
     """Another linear of the same weight and bias: a row has the same bits in any company."""
+
+    siblings: Siblings["TileLinear"] | None = None
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)  # that of a linear would make a weight
@@ -62,25 +66,31 @@ class TileLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`, not differentiable."""
-        rows = input.reshape(-1, self.in_features)
-        is_short = rows.numel() <= _MAX_FEATURES
-        if not (is_short and _is_readable(rows) and _is_readable(self.weight)):
+        if input.numel() > _MAX_FEATURES or not _is_readable(input):
             return super().forward(input)
-        return self._product(rows.contiguous()).view(*input.shape[:-1], self.out_features)
+        return product_of(self, input)
 
-    def _product(self, rows: Tensor) -> Tensor:
+    def multiply(self, linears: Sequence["TileLinear"], features: Tensor) -> list[Tensor]:
+        """The products of `features` with each of `linears`.
+
+        Raises:
+            RuntimeError: somebody has moved or converted a weight, and the features not.
+        """
         kernel = _kernel()
         assert kernel is not None, "made only where it is there"
-        num_rows = rows.shape[0]
-        products = rows.new_empty(num_rows, self.out_features)
-        room = rows.new_empty(-(-num_rows // _TILE) * _TILE * self.in_features)
+        if not all(_is_readable(linear.weight) for linear in linears):
+            kinds = {(linear.weight.dtype, linear.weight.device.type) for linear in linears}
+            raise RuntimeError(f"cannot multiply bfloat16 features on cpu by weights of {kinds}")
+        features = features.contiguous()
+        shape, num_rows = features.shape[:-1], features.numel() // self.in_features
+        products = [features.new_empty(*shape, linear.out_features) for linear in linears]
+        room = features.new_empty(-(-num_rows // _TILE) * _TILE * self.in_features)
+        pairs = zip(linears, products, strict=True)
         kernel(
-            rows.data_ptr(),
-            self.weight.data_ptr(),
-            None if self.bias is None else self.bias.data_ptr(),
-            products.data_ptr(),
+            features.data_ptr(),
+            pack_parts((linear.weight, linear.bias, product) for linear, product in pairs),
+            len(products),
             num_rows,
-            self.out_features,
             self.in_features,
             room.data_ptr(),
             torch.get_num_threads(),

@@ -153,7 +153,7 @@ def test_weights_that_were_converted_since_are_not_misread() -> None:
 def test_a_pass_runs_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a kernel that is there and that nothing calls."""
     target = Target(tiny_model(dtype=torch.bfloat16))
-    monkeypatch.setattr(TileLinear, "_product", lambda *_: pytest.fail("called"))
+    monkeypatch.setattr(TileLinear, "multiply", lambda *_: pytest.fail("called"))
     with pytest.raises(pytest.fail.Exception, match="called"):
         target.forward(target.new_cache(8), [5], ((0,),))
 
