@@ -19,15 +19,12 @@ from selfdraft.model.target import Target
 from selfdraft.search.change_point import AcceptanceDrop
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.search.skip_search import SkipSearch, Trial
+from selfdraft.search.skip_search import WORTHWHILE, SkipSearch, Trial
 from selfdraft.search.skip_space import SkipSpace, Units
 from selfdraft.search.speed_objective import predict
 from selfdraft.search.strategies import Strategy, new_proposer
 from selfdraft.search.time_budget import TimeBudget
 from selfdraft.search.trace import NoTrace, Trace
-
-# A draft must promise this much before it is used: predictions are not that exact.
-_WORTHWHILE = 1.03
 
 # Proposals scored on one window before later text is looked at, where every pass is paid for.
 _SCORES_PER_WINDOW = 16
@@ -194,7 +191,7 @@ class OnlineSearch:
         if trial is None:
             return
         # Whether fewer bits pay is seen in every round, by who drafts.
-        pays = self._is_fixed or self._weight_bits < 16 or trial.value >= _WORTHWHILE
+        pays = self._is_fixed or self._weight_bits < 16 or trial.value >= WORTHWHILE
         plan = self._plan_of(trial.units) if pays else None
         if plan != self._plan:
             self._use(plan, trial.value)
@@ -213,12 +210,17 @@ class OnlineSearch:
         )
 
     def _watch(self, drafted: ChainOutcome) -> None:
-        """Start again where the draft has become worse, or skips nothing and time went by."""
-        if self._plan is not None and self._plan.skip_set.num_skipped:
+        """Start again where the draft has become worse, or what it skips is worth nothing.
+
+        The latter after a while: hard text is a reason to skip less.
+        """
+        skips = self._plan is not None and self._plan.skip_set.num_skipped > 0
+        if skips and self._search.is_worthwhile:
             is_due = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
         else:
             waited = self._num_tokens - self._tokens_at_rest
             is_due = self.is_resting and waited >= _RETRY_TOKENS
+        if not skips:
             # What fewer bits alone agree; a search without them never asks.
             self._rounding = Agreement(
                 self._rounding.num_matches + drafted.num_right,
@@ -228,8 +230,11 @@ class OnlineSearch:
             self._trace.write("restart", num_tokens=self._num_tokens)
             self._drop.restart()
             self._num_earlier_proposals += self._search.num_proposals
-            self._remember(self._search.best)
-            self._search = self._new_search(self._search.best)
+            start = self._space.spread(self._start_ratio)
+            if self._search.is_worthwhile:
+                start = self._search.best
+                self._remember(start)
+            self._search = self._new_search(start)
             self._owner = None
 
     def _rest(self) -> None:
@@ -249,9 +254,9 @@ class OnlineSearch:
         self._num_starts += 1
         strategy: Strategy = "default" if self._config.bayes_interval is None else "paper"
         seed = self._config.seed + self._num_starts
-        proposer = new_proposer(
-            strategy, self._target, self._space, self._config, self._remembered, seed
-        )
+        # The set that a search begins with where nothing is known tells what the others are worth.
+        known = [*self._remembered, self._space.spread(self._start_ratio)]
+        proposer = new_proposer(strategy, self._target, self._space, self._config, known, seed)
         return SkipSearch(
             self._space,
             proposer,

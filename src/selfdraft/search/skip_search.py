@@ -34,9 +34,12 @@ StepKind = Literal["score", "walk"]
 
 _LEAST = 1e-9  # a value may be zero
 
-# While the best set skips nothing, its neighbours skip a single sublayer, which gains next to
-# nothing even where it is free. So where time is short, no more proposals than this are tried.
-_PATIENCE_WITHOUT_SKIPS = 20
+WORTHWHILE = 1.03
+"""What a draft must promise before it counts: predictions are not that exact."""
+
+# Where nothing is worth skipping, a set of one or two sublayers still leads now and then by luck.
+# So where time is short, no more proposals than this are tried for it.
+_ENOUGH_WITHOUT_SKIPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class SkipSearch:
     def best(self) -> Units:
         """The set that is worth most, as far as is known; the start before anything was scored."""
         return self._evidence.best
+
+    @property
+    def is_worthwhile(self) -> bool:
+        """Whether the best set is better than to skip nothing, if that has been scored."""
+        return self._evidence.values.get(frozenset(), 0.0) * WORTHWHILE <= 1.0
 
     @property
     def best_trial(self) -> Trial | None:
@@ -198,17 +206,17 @@ class SkipSearch:
         assert best is not None, "a trial has been made"
         if is_fixed and best.agreement.matchness >= self._config.stop_matchness:
             self._rest(f"matchness {best.agreement.matchness:.2f} is enough")
-        elif self.num_proposals - self._last_gain >= self._patience:
-            self._rest(f"no better set in {self._patience} proposals")
+        elif self.num_proposals - self._last_gain >= self._config.patience:
+            self._rest(f"no better set in {self._config.patience} proposals")
+        elif self._is_in_vain:
+            self._rest(f"nothing worth skipping in {self.num_proposals} proposals")
         elif self.num_proposals >= self._config.max_proposals:
             self._rest(f"{self.num_proposals} proposals were made")
 
     @property
-    def _patience(self) -> int:
+    def _is_in_vain(self) -> bool:
         is_short = self._config.time_share is not None
-        is_whole = not self.space.skip_set(self.best).num_skipped
-        limit = _PATIENCE_WITHOUT_SKIPS if is_short and is_whole else self._config.patience
-        return min(limit, self._config.patience)
+        return is_short and not self.is_worthwhile and self.num_proposals >= _ENOUGH_WITHOUT_SKIPS
 
     def _rest(self, reason: str) -> None:
         self.reason = reason

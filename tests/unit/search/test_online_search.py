@@ -153,6 +153,29 @@ def test_hard_text_is_no_reason_to_search_where_nothing_is_skipped(
     assert search.num_starts == 2
 
 
+def test_a_set_that_is_worth_little_is_no_reason_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a search that starts for every hard text because of two lucky sublayers; and
+    the next must not begin with that.
+    """
+    monkeypatch.setattr(online_search, "_RETRY_TOKENS", 250)
+    values = {0: 1.0, 2: 1.01}
+    monkeypatch.setattr(OnlineSearch, "_worth", lambda _, units, __: values.get(len(units), 0.5))
+    search, events = new_search(weight_bits=8)
+    for state in rounds(60):
+        tell(search, state)
+    assert search.is_resting
+    assert search.plan.skip_set.num_skipped == 2
+    for state in rounds(150, seed=1):
+        tell(search, state, WRONG)
+    assert search.num_starts == 1
+    for state in rounds(150, seed=2):
+        tell(search, state, WRONG)
+    assert search.num_starts == 2
+    restart = next(n for n, (name, _) in enumerate(events.all) if name == "restart")
+    first = next(fields for name, fields in events.all[restart:] if name == "proposal")
+    assert (first["attention"], first["mlp"]) == ((), ())
+
+
 def test_the_papers_search_does_not_start_again() -> None:
     """The preset is the paper's, to be compared with."""
     search, _ = new_search(SearchConfig.swift())
