@@ -190,7 +190,7 @@ class LowBitCopies:
             dtype = _dtype_of(module)
             kind = linear_kind(bits, dtype)
             own = {part: tensors[f"{names[module]}.{part}"] for part in kind.forms(*shape, dtype)}
-            copy[module] = self._substitute(module, kind(own, _bias_of(module), shape[0]))
+            copy[module] = self._substitute(module, kind(own, _bias_of(module), shape))
         return copy
 
     def _substitute(self, module: nn.Module, rounded: RoundedLinear) -> nn.Module:

@@ -27,19 +27,19 @@ class RoundedLinear(nn.Module, ABC):
     """A linear with weights in few bits: buffers of one kernel's own layout."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], bias: Tensor | None, out_features: int
+        self, tensors: Mapping[str, Tensor], bias: Tensor | None, shape: tuple[int, int]
     ) -> None:
-        """The linear whose weight was rounded before; `tensors` are as `forms` says."""
+        """The linear whose weight of `shape` was rounded before; `tensors` are as `forms` says."""
         super().__init__()
         self.bias = bias
-        self.out_features = out_features
+        self.out_features, self.in_features = shape
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
     def round(cls, weight: Tensor, bias: Tensor | None) -> Self:
         """Round `weight`, of shape `[out_features, in_features]`, without calibration."""
-        return cls(cls._rounded(weight), bias, weight.shape[0])
+        return cls(cls._rounded(weight), bias, (weight.shape[0], weight.shape[1]))
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
@@ -117,18 +117,18 @@ class Int4Linear(RoundedLinear):
 class Int4DotLinear(RoundedLinear):
     """The same weights for our own kernel, which rounds its features to 8 bits as well."""
 
-    blocks: Tensor
+    tiles: Tensor
     siblings: Siblings["Int4DotLinear"] | None = None
 
     @staticmethod
     def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:
         """The buffers for a weight of this shape and dtype."""
-        return {"blocks": TensorForm(torch.uint8, int4_dot.blocks_shape(num_rows, num_columns))}
+        return {"tiles": TensorForm(torch.uint8, int4_dot.tiles_shape(num_rows, num_columns))}
 
     @staticmethod
     def _rounded(weight: Tensor) -> dict[str, Tensor]:
-        blocks = [int4_dot.lay_out(round_to_4_bits(_padded(piece))) for piece in _pieces(weight)]
-        return {"blocks": torch.cat(blocks)}
+        tiles = [int4_dot.lay_out(round_to_4_bits(_padded(piece))) for piece in _pieces(weight)]
+        return {"tiles": torch.cat(tiles)}
 
     def forward(self, features: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
