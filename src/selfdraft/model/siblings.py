@@ -1,10 +1,9 @@
 """Linears that read the same features, computed in one call of a kernel.
 
 Queries, keys and values are products of one tensor, and so are the gate and the up of an MLP. Each
-call costs time beside that for its weights: the code around it has left the processor's caches
-since the layer before, threads have to start, and it takes a while until memory is read at full
-speed. Which linears of a model belong together is not looked up by name: it is heard when the model
-runs.
+call costs time beside that for its weights, because the code around it has left the processor's
+caches since the layer before. Which linears belong together is not looked up by name: it is heard
+when the model runs.
 """
 
 import struct
@@ -116,7 +115,7 @@ class _Ear(nn.Module):
         self, linear: nn.Module, out_features: int, asked: list[tuple[nn.Module, Tensor]]
     ) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias  # for who looks what they are
+        self.weight, self.bias = linear.weight, getattr(linear, "bias", None)  # for who looks
         self._linear = (linear,)  # not a part of this one
         self._out_features, self._asked = out_features, asked
 
