@@ -37,8 +37,9 @@ _MAX_ROUNDS_OF_OTHERS = 64
 # What fewer bits agree with the target, before a draft was seen (DESIGN section 9: 0.93).
 _USUAL_ROUNDING = Agreement(28, 30)
 
-# A search that found nothing to skip tries again after so many tokens. Nothing of it can become
-# worse, and where fewer bits agree less, the text is harder: a reason to skip nothing.
+# A search that found nothing worth skipping tries again after so many tokens, and after twice as
+# many each time that it finds nothing again. Nothing of it can become worse, and where fewer bits
+# agree less, the text is harder: a reason to skip nothing.
 _RETRY_TOKENS = 2048
 
 
@@ -89,6 +90,7 @@ class OnlineSearch:
         self._window_end = 0
         self._num_scores = 0
         self._tokens_at_rest = 0
+        self._retry_tokens = _RETRY_TOKENS
         self._num_tokens = 0
         self._num_starts = 0
         self._num_earlier_proposals = 0
@@ -219,7 +221,7 @@ class OnlineSearch:
             is_due = self._drop.observe(drafted.num_right, was_refused=drafted.was_wrong)
         else:
             waited = self._num_tokens - self._tokens_at_rest
-            is_due = self.is_resting and waited >= _RETRY_TOKENS
+            is_due = self.is_resting and waited >= self._retry_tokens
         if not skips:
             # What fewer bits alone agree; a search without them never asks.
             self._rounding = Agreement(
@@ -234,6 +236,9 @@ class OnlineSearch:
             if self._search.is_worthwhile:
                 start = self._search.best
                 self._remember(start)
+                self._retry_tokens = _RETRY_TOKENS
+            else:
+                self._retry_tokens *= 2
             self._search = self._new_search(start)
             self._owner = None
 

@@ -171,6 +171,12 @@ def test_a_set_that_is_worth_little_is_no_reason_either(monkeypatch: pytest.Monk
     for state in rounds(150, seed=2):
         tell(search, state, WRONG)
     assert search.num_starts == 2
+    for state in rounds(300, seed=3):
+        tell(search, state, WRONG)
+    assert search.num_starts == 2  # the second time it waits for 500 tokens
+    for state in rounds(250, seed=4):
+        tell(search, state, WRONG)
+    assert search.num_starts == 3
     restart = next(n for n, (name, _) in enumerate(events.all) if name == "restart")
     first = next(fields for name, fields in events.all[restart:] if name == "proposal")
     assert (first["attention"], first["mlp"]) == ((), ())
