@@ -1,4 +1,4 @@
-/* Linears that read the same features, computed in one call. `linear_parts.py` makes the array. */
+/* Linears that read the same features, computed in one call. `siblings.py` makes the array. */
 
 #include <stdint.h>
 

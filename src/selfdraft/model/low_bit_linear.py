@@ -115,7 +115,7 @@ class Int4Linear(RoundedLinear):
 
 
 class Int4DotLinear(RoundedLinear):
-    """The same weights for our own kernel, which rounds its features to 8 bits as well."""
+    """The same for our own kernel, which rounds its features, scales and zeros to 8 bits."""
 
     tiles: Tensor
     siblings: Siblings["Int4DotLinear"] | None = None

@@ -9,7 +9,7 @@ when the model runs.
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ def pack_parts(parts: Iterable[tuple[Tensor, Tensor | None, Tensor]]) -> bytes:
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLinear]) -> None:
     """Make siblings of `linears` that stand for children of one module and read one tensor.
 
@@ -89,7 +89,7 @@ def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLine
     """
     if not linears:
         return
-    asked: list[tuple[nn.Module, Tensor]] = []
+    asked: list[_Question] = []
     ears = {module: _Ear(module, linear.out_features, asked) for module, linear in linears.items()}
     token = torch.zeros(1, 1, dtype=torch.long, device=running_device(model))
     view: Any = share(model, ears)
@@ -98,9 +98,9 @@ def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLine
     except FAILURES:
         return
     parents = {child: part for part in model.modules() for child in part.children()}
-    families: dict[tuple[nn.Module, int], dict[nn.Module, KernelLinear]] = defaultdict(dict)
-    for module, features in asked:
-        families[parents[module], id(features)][module] = linears[module]
+    families: dict[object, dict[nn.Module, KernelLinear]] = defaultdict(dict)
+    for module, features, version in asked:
+        families[parents[module], id(features), version][module] = linears[module]
     for family in families.values():
         if len(family) > 1:
             siblings = Siblings(tuple(family.values()))
@@ -108,17 +108,23 @@ def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLine
                 linear.siblings = siblings
 
 
+class _Question(NamedTuple):
+    """What a linear was asked; the version is another one after a change in place."""
+
+    linear: nn.Module
+    features: Tensor
+    version: int
+
+
 class _Ear(nn.Module):
     """Stands for a linear, notes what it is asked, and answers with zeros."""
 
-    def __init__(
-        self, linear: nn.Module, out_features: int, asked: list[tuple[nn.Module, Tensor]]
-    ) -> None:
+    def __init__(self, linear: nn.Module, out_features: int, asked: list[_Question]) -> None:
         super().__init__()
         self.weight, self.bias = linear.weight, getattr(linear, "bias", None)  # for who looks
         self._linear = (linear,)  # not a part of this one
         self._out_features, self._asked = out_features, asked
 
     def forward(self, features: Tensor) -> Tensor:
-        self._asked.append((*self._linear, features))
+        self._asked.append(_Question(*self._linear, features, features._version))
         return features.new_zeros(*features.shape[:-1], self._out_features)

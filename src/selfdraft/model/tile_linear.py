@@ -70,6 +70,10 @@ class TileLinear(nn.Linear):
             return super().forward(input)
         return product_of(self, input)
 
+    def _can_read(self, width: int) -> bool:
+        parts = (self.weight,) if self.bias is None else (self.weight, self.bias)
+        return width == self.in_features and all(_is_readable(part) for part in parts)
+
     def multiply(self, linears: Sequence["TileLinear"], features: Tensor) -> list[Tensor]:
         """The products of `features` with each of `linears`.
 
@@ -78,9 +82,12 @@ class TileLinear(nn.Linear):
         """
         kernel = _kernel()
         assert kernel is not None, "made only where it is there"
-        if not all(_is_readable(linear.weight) for linear in linears):
-            kinds = {(linear.weight.dtype, linear.weight.device.type) for linear in linears}
-            raise RuntimeError(f"cannot multiply bfloat16 features on cpu by weights of {kinds}")
+        width = features.shape[-1]
+        if not all(linear._can_read(width) for linear in linears):
+            kinds = [(linear.weight.dtype, linear.in_features) for linear in linears]
+            raise RuntimeError(
+                f"cannot multiply bfloat16 features of {width} on cpu by weights of {kinds}"
+            )
         features = features.contiguous()
         shape, num_rows = features.shape[:-1], features.numel() // self.in_features
         products = [features.new_empty(*shape, linear.out_features) for linear in linears]

@@ -2,7 +2,8 @@
 
 One `OnlineSearch` serves all requests of an engine. After each round it may do one step of a
 `SkipSearch`, if its share of decode time allows it. It rests when the search has converged, and
-starts again when acceptance drops (`change_point`), from the sets that were good before.
+starts again when acceptance drops (`change_point`), from the sets that were good before; if nothing
+was worth skipping, after a while and from nothing.
 """
 
 import weakref
@@ -41,6 +42,7 @@ _USUAL_ROUNDING = Agreement(28, 30)
 # many each time that it finds nothing again. Nothing of it can become worse, and where fewer bits
 # agree less, the text is harder: a reason to skip nothing.
 _RETRY_TOKENS = 2048
+_MAX_RETRY_TOKENS = 2**15
 
 
 class Costs(Protocol):
@@ -238,7 +240,7 @@ class OnlineSearch:
                 self._remember(start)
                 self._retry_tokens = _RETRY_TOKENS
             else:
-                self._retry_tokens *= 2
+                self._retry_tokens = min(2 * self._retry_tokens, _MAX_RETRY_TOKENS)
             self._search = self._new_search(start)
             self._owner = None
 
@@ -246,7 +248,10 @@ class OnlineSearch:
         self._tokens_at_rest = self._num_tokens
         self._owner = None
         trial = self._search.best_trial
-        if trial is not None and self._plan is not None:
+        if not self._search.is_worthwhile:
+            if self._plan is not None:
+                self._use(self._plan_of(frozenset()))  # what leads by luck may soon be worse
+        elif trial is not None and self._plan is not None:
             self._remember(trial.units)
             self._on_rest(self._plan, trial, self.num_proposals)
         self._search.look_at(())  # lets go of the request's cache
@@ -270,6 +275,8 @@ class OnlineSearch:
             worth=self._worth,
             config=self._config,
             trace=self._trace,
+            # Without fewer bits a draft has nothing else to be worth anything by.
+            least=0.0 if self._is_fixed or self._weight_bits < 16 else WORTHWHILE,
         )
 
     def _score(self, units: Units, window: Window) -> Agreement:

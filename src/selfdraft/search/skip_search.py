@@ -73,8 +73,12 @@ class SkipSearch:
         config: SearchConfig,
         trace: Trace | None = None,
         is_careful: bool = False,
+        least: float = 0.0,
     ) -> None:
-        """`is_careful`: a swap, or what skips less, must lead by more than one standard error."""
+        """`is_careful`: a swap, or what skips less, must lead by more than one standard error.
+
+        `least` is what a set must be worth to be worthwhile.
+        """
         self.space = space
         self.num_proposals = 0
         self.reason: str | None = None
@@ -84,6 +88,7 @@ class SkipSearch:
         self._config = config
         self._trace: Trace = trace or NoTrace()
         self._is_careful = is_careful
+        self._least = least
         self._evidence = Evidence(space, (), start, {start: 1.0})
         self._best: Trial | None = None
         self._last_gain = 0
@@ -96,8 +101,9 @@ class SkipSearch:
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether the best set is better than to skip nothing, if that has been scored."""
-        return self._evidence.values.get(frozenset(), 0.0) * WORTHWHILE <= 1.0
+        """Whether the best set is better than to skip nothing, as far as both were scored."""
+        is_enough = self._best is None or self._best.value >= self._least
+        return is_enough and self._evidence.values.get(frozenset(), 0.0) * WORTHWHILE <= 1.0
 
     @property
     def best_trial(self) -> Trial | None:

@@ -8,7 +8,7 @@ Every line has `event` and `seconds` (since the trace began). Events and their f
                 step_seconds
     switch     the draft changes: attention, mlp, weight_bits, value
     rest       the search rests: reason
-    restart    acceptance dropped: the search starts again
+    restart    acceptance dropped, or it found nothing long ago: the search starts again
     round      a round of decoding: num_drafted, num_accepted, seconds_decoding
 """
 

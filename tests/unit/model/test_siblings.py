@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -180,11 +181,36 @@ def test_threads_that_share_a_view_do_not_mix() -> None:
     assert all(torch.equal(one, expected[n % 40]) for n, one in enumerate(found))
 
 
+def test_what_was_changed_in_place_is_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a key of the features as they were for the query."""
+    model = tiny_model()
+
+    def forward(self: Any, hidden_states: Tensor, **_: object) -> tuple[Tensor, None]:
+        query = self.q_proj(hidden_states)
+        hidden_states.mul_(2)
+        self.k_proj(hidden_states)
+        self.v_proj(hidden_states)
+        return self.o_proj(query), None
+
+    monkeypatch.setattr(type(model.model.layers[0].self_attn), "forward", forward)
+    found = {tuple(n.rpartition(".")[2] for n in names) for names in names_of_families(model)}
+    assert found == {("k_proj", "v_proj"), ("gate_proj", "up_proj")}
+
+
+@needs_tiles
+@pytest.mark.parametrize("width", [64, 128])
+def test_features_of_another_width_are_refused(width: int) -> None:
+    """Guards against writing where there is no room."""
+    linear = TileLinear(nn.Linear(96, 64).bfloat16())
+    with pytest.raises(RuntimeError, match="cannot multiply"):
+        linear(torch.zeros(3, width, dtype=torch.bfloat16))
+
+
 @needs_tiles
 def test_a_sibling_that_was_converted_since_is_not_misread() -> None:
     """Guards against bits of float16 that are taken for bfloat16."""
     model = tiny_model("qwen2", dtype=torch.bfloat16)
     target = Target(model)
     model.model.layers[1].self_attn.k_proj.half()
-    with pytest.raises(RuntimeError, match="float16"):
+    with pytest.raises(RuntimeError, match="torch.float16"):
         target.forward(target.new_cache(8), [5], ((0,),))

@@ -26,6 +26,7 @@ def new_search(
     matches: Callable[[Units, object], int],
     proposer: object = None,
     start: Units = ALL[0],
+    least: float = 0.0,
     **options: object,
 ) -> SkipSearch:
     config = SearchConfig(**{"skip_ratio": 0.34, "stop_matchness": 0.95, **options})
@@ -36,6 +37,7 @@ def new_search(
         score=lambda units, window: Agreement(matches(units, window), 32),
         worth=lambda units, agreement: agreement.matchness,
         config=config,
+        least=least,
     )
     search.look_at((TEXT,))
     return search
@@ -228,6 +230,21 @@ def test_less_is_tried_where_nothing_is_worth_skipping_and_time_is_short(
     assert search.best == best
     assert search.num_proposals == num_proposals
     assert search.is_worthwhile is (len(best) == 2)
+
+
+def test_a_set_must_be_worth_something_by_itself() -> None:
+    """Guards against a search for drafts that are better than others, and worse than none."""
+    search = new_search(
+        lambda units, _: 24 + 2 * len(units),
+        Given([s for s in ANY_SIZE if len(s) < 3]),
+        start=frozenset(),
+        skip_ratio=None,
+        time_share=0.05,
+        least=1.0,
+    )
+    run(search)
+    assert search.num_proposals == 20
+    assert not search.is_worthwhile
 
 
 def test_nothing_happens_without_a_text() -> None:
