@@ -249,8 +249,10 @@ class OnlineSearch:
         self._owner = None
         trial = self._search.best_trial
         if not self._search.is_worthwhile:
-            if self._plan is not None:
-                self._use(self._plan_of(frozenset()))  # what leads by luck may soon be worse
+            # What leads by luck may soon be worse.
+            plan = self._plan_of(frozenset()) if self._weight_bits < 16 else None
+            if plan != self._plan:
+                self._use(plan)
         elif trial is not None and self._plan is not None:
             self._remember(trial.units)
             self._on_rest(self._plan, trial, self.num_proposals)

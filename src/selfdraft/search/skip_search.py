@@ -91,6 +91,7 @@ class SkipSearch:
         self._least = least
         self._evidence = Evidence(space, (), start, {start: 1.0})
         self._best: Trial | None = None
+        self._value: float | None = None
         self._last_gain = 0
         self._pending: Units | Walk | None = None
 
@@ -101,8 +102,8 @@ class SkipSearch:
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether the best set is better than to skip nothing, as far as both were scored."""
-        is_enough = self._best is None or self._best.value >= self._least
+        """Whether the best set is better than to skip nothing, by what was last known."""
+        is_enough = self._value is None or self._value >= self._least
         return is_enough and self._evidence.values.get(frozenset(), 0.0) * WORTHWHILE <= 1.0
 
     @property
@@ -203,7 +204,7 @@ class SkipSearch:
             for units in values:
                 values[units] *= shrink
         values[trial.units] = 1.0
-        self._best = trial
+        self._best, self._value = trial, trial.value
         self._evidence.best = trial.units
 
     def _rest_if_done(self) -> None:

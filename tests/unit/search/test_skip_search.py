@@ -245,6 +245,8 @@ def test_a_set_must_be_worth_something_by_itself() -> None:
     run(search)
     assert search.num_proposals == 20
     assert not search.is_worthwhile
+    search.look_at(())
+    assert not search.is_worthwhile
 
 
 def test_nothing_happens_without_a_text() -> None:
