@@ -9,7 +9,6 @@ was worth skipping, after a while and from nothing.
 import weakref
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Protocol
 
 from selfdraft.decoding.state import DecodingState
 from selfdraft.decoding.stopwatch import now
@@ -22,7 +21,7 @@ from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import WORTHWHILE, SkipSearch, Trial
 from selfdraft.search.skip_space import SkipSpace, Units
-from selfdraft.search.speed_objective import predict
+from selfdraft.search.speed_objective import Costs, predict
 from selfdraft.search.strategies import Strategy, new_proposer
 from selfdraft.search.time_budget import TimeBudget
 from selfdraft.search.trace import NoTrace, Trace
@@ -43,18 +42,6 @@ _USUAL_ROUNDING = Agreement(28, 30)
 # agree less, the text is harder: a reason to skip nothing.
 _RETRY_TOKENS = 2048
 _MAX_RETRY_TOKENS = 2**15
-
-
-class Costs(Protocol):
-    """What passes take, in seconds."""
-
-    def verify_seconds(self, num_rows: int, context: int) -> float:
-        """A verification of `num_rows` nodes behind `context` tokens."""
-        ...
-
-    def draft_seconds(self, plan: DraftPlan, context: int) -> float:
-        """A draft step of `plan`."""
-        ...
 
 
 class OnlineSearch:

@@ -8,9 +8,24 @@ k from 1 on; below 1, plain decoding is faster.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from selfdraft.model.draft_plan import DraftPlan
 
 _LONGEST_CHAIN = 16
 _HALVINGS = 20
+
+
+class Costs(Protocol):
+    """What passes take, in seconds."""
+
+    def verify_seconds(self, num_rows: int, context: int) -> float:
+        """A verification of `num_rows` nodes behind `context` tokens."""
+        ...
+
+    def draft_seconds(self, plan: DraftPlan, context: int) -> float:
+        """A draft step of `plan`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
