@@ -13,6 +13,7 @@ help:  ## list the targets
 
 $(READY): pyproject.toml constraints.txt $(wildcard src/selfdraft/model/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "selfdraft needs Python 3.11 or later: make PYTHON=python3.11")'
+	@echo "installing torch and what selfdraft needs into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'

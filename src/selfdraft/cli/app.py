@@ -1,6 +1,7 @@
 """The command `selfdraft`: gathers its commands, and nothing else."""
 
 import io
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -11,6 +12,7 @@ from selfdraft.cli.bench import bench
 from selfdraft.cli.chat import chat
 from selfdraft.cli.check import check
 from selfdraft.cli.command import add_command, new_group
+from selfdraft.cli.cores import keep_threads_awake
 from selfdraft.cli.generate import generate
 from selfdraft.cli.inspect import inspect
 from selfdraft.cli.pull import pull
@@ -33,10 +35,20 @@ app.add_typer(bench)
 
 def main() -> None:
     """The console script `selfdraft`."""
+    keep_threads_awake()
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode is no reason to stop
     app()
+
+
+def _open_what_is_closed() -> None:
+    """Some supervisors start programs with closed streams, and Python then has None for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  # while we run
+            setattr(sys, name, stream)
 
 
 def _show_version(is_wanted: bool) -> None:

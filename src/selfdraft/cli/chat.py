@@ -14,7 +14,7 @@ from selfdraft.cli.command import print_error
 from selfdraft.cli.conversation import Conversation
 from selfdraft.cli.options import DraftOptions, SamplingOptions
 from selfdraft.cli.prompt_options import require_utf8
-from selfdraft.cli.terminal import end_line, say, stream_text
+from selfdraft.cli.terminal import end_line, say, stream_text, write_out
 from selfdraft.errors import PromptError, SelfdraftError
 
 _GREETING = "Type a message. /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves."
@@ -110,7 +110,7 @@ def _stream(conversation: Conversation, text: str) -> Outcome:
         outcome = answer.outcome
         conversation.keep(text, outcome)
         if outcome.text or not has_failed:
-            sys.stdout.write("\n")
+            write_out("\n")
     return outcome
 
 

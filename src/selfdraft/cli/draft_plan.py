@@ -22,6 +22,10 @@ def describe(engine: "Engine", draft: "Draft") -> str:
     if draft == "off":
         return "off: plain decoding"
     name = "given draft" if isinstance(draft, DraftConfig) else draft
+    if draft == "suffix":
+        return "suffix: copies from the text so far"
+    if draft == "recycling":
+        return "recycling: runners-up of earlier choices"
     if plan is None:
         return f"{name}: plain decoding, as no model draft is known to pay"
     num_eligible = 2 * len(engine.target.layers.eligible)

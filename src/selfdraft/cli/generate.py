@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfdraft.cli.command import EXIT_INTERRUPTED
+from selfdraft.cli.cores import told_of_neighbours
 from selfdraft.cli.draft_plan import describe, skip_set_of
 from selfdraft.cli.options import DraftOptions, ModelOptions, SamplingOptions
 from selfdraft.cli.prompt_options import PromptOptions
@@ -80,7 +81,8 @@ class OutputOptions:
         typer.Option(
             "--quiet",
             "-q",
-            help="Write nothing to stderr but errors and the progress of a download.",
+            help="Write nothing to stderr but errors, and the progress of a first download and "
+            "conversion.",
             rich_help_panel="Output",
         ),
     ] = False
@@ -127,13 +129,14 @@ def generate(
             vanilla = engine.stream(asked, draft="off", **request)
         drafted = engine.stream(asked, **request)
         pieces = drafted if vanilla is None else _in_turn(drafted, vanilla)
-        is_complete = _show(pieces, output)
-        compared = vanilla.result if vanilla is not None and is_complete else None
-        if output.as_json:
-            settings = _settings(engine, model, chosen, draft.draft)
-            write_json(_document(drafted.result, compared) | settings)
-        elif not output.quiet:
-            _report(drafted.result, compared, output, describe(engine, chosen))
+        with told_of_neighbours(engine, hidden=output.quiet):
+            is_complete = _show(pieces, output)
+            compared = vanilla.result if vanilla is not None and is_complete else None
+            if output.as_json:
+                settings = _settings(engine, model, chosen, draft.draft)
+                write_json(_document(drafted.result, compared) | settings)
+            elif not output.quiet:
+                _report(drafted.result, compared, output, describe(engine, chosen))
     if not is_complete:
         raise typer.Exit(EXIT_INTERRUPTED)
 

@@ -184,7 +184,7 @@ class SamplingOptions:
         return options
 
 
-DraftMode = Literal["auto", "swift", "off"]
+DraftMode = Literal["auto", "swift", "suffix", "recycling", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +194,8 @@ class DraftOptions:
     draft: Annotated[
         DraftMode,
         typer.Option(
-            help="auto is the best that there is, swift the published preset, off plain decoding; "
-            "the text is the same with each.",
+            help="auto is the best that there is, swift the published preset, suffix and "
+            "recycling one free draft alone, off plain decoding; the text is the same with each.",
             rich_help_panel="Draft",
         ),
     ] = "auto"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from selfdraft.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -58,11 +60,29 @@ def stream_text(texts: Iterable[str], *, quiet: bool = False) -> bool:
         with spinner("reading the prompt", hidden=quiet):
             head = list(islice(remaining, 1))
         for text in chain(head, remaining):
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write_out(text)
     except KeyboardInterrupt:
         return False
     return True
+
+
+def write_out(text: str) -> None:
+    """Write `text` to stdout, at once.
+
+    Raises:
+        ConfigError: it cannot be written there. A reader that has left is no such error.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still in its buffer would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ConfigError(
+            f"cannot write to stdout ({error.strerror}): make room there, or send it elsewhere"
+        ) from error
 
 
 def drafted_in_green(pieces: "Iterable[Piece]") -> Iterator[str]:
@@ -76,8 +96,7 @@ def drafted_in_green(pieces: "Iterable[Piece]") -> Iterator[str]:
 def end_line() -> None:
     """End the text's last line if a person reads it; a file or a pipe gets the bare text."""
     if sys.stdout.isatty():
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        write_out("\n")
 
 
 def say(message: str) -> None:
@@ -87,7 +106,7 @@ def say(message: str) -> None:
 
 def write_json(document: object) -> None:
     """Write one JSON document to stdout, in ASCII, so that no terminal or pipe can spoil it."""
-    sys.stdout.write(json.dumps(_finite(document)) + "\n")
+    write_out(json.dumps(_finite(document)) + "\n")
 
 
 @contextmanager

@@ -7,11 +7,12 @@ them out for this processor. The fingerprint of the weights looks at each tensor
 only, so weights that were edited by hand elsewhere may find the copy of what they were: like
 everything about a draft, that costs speed and never the text.
 
-The cache is a shortcut. What is damaged is set aside and made again; where nothing can be written,
+The cache is a shortcut. What is damaged is deleted and made again; where nothing can be written,
 that is said once. `SELFDRAFT_COPY_CACHE` is how many GiB the folder may hold (16 unless set); the
 files that were not used for longest go first. 0 switches reading and writing off.
 """
 
+import contextlib
 import hashlib
 import inspect
 import os
@@ -29,7 +30,7 @@ from torch import Tensor
 from selfdraft.errors import ConfigError
 from selfdraft.model import int4_dot, low_bit_linear, rounding
 from selfdraft.model.draft_plan import WeightBits
-from selfdraft.model.json_document import DamagedDocumentError, set_aside
+from selfdraft.model.json_document import DamagedDocumentError
 from selfdraft.model.model_cache import cache_home, scratch_folder
 from selfdraft.model.progress import first_line, say
 from selfdraft.model.tensor_file import TensorForm, read_tensors, write_tensors
@@ -67,7 +68,7 @@ class CopyCache:
         try:
             tensors = read_tensors(file, forms, self._metadata(bits))
         except DamagedDocumentError as error:
-            set_aside(file, f"{error}; the weights are rounded again")
+            _delete_damaged(file, error)
             return None
         if tensors is not None:
             _note_use(file)
@@ -135,6 +136,13 @@ def copies_limit() -> int:
             f"{_VARIABLE} is {text!r}: give the GiB that copies of weights may take on disk, or 0 "
             "to keep none"
         ) from error
+
+
+def _delete_damaged(file: Path, damage: DamagedDocumentError) -> None:
+    """Nobody wants it back: it is made of the weights, and as large as a third of them."""
+    say(f"{file} is damaged ({damage}): the weights are rounded again")
+    with contextlib.suppress(OSError):  # a cache that is read-only
+        file.unlink(missing_ok=True)
 
 
 def _note_use(file: Path) -> None:

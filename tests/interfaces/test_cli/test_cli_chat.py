@@ -80,7 +80,8 @@ def test_a_wrong_command_does_not_end_the_chat(run: Run, tiny: Path, engine: Eng
     result = run("chat", tiny, *BRIEF, stdin=stdin)
     assert result.exit_code == 0
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    words = ("unknown command /rset: /help", "auto, swift, off", "/save FILE", "cannot write")
+    drafts = "auto, swift, suffix, recycling, off"
+    words = ("unknown command /rset: /help", drafts, "/save FILE", "cannot write")
     assert [word in error for word, error in zip(words, errors, strict=True)] == [True] * 4
     assert stdout_of(result) == answers(engine, "hello")[0] + "\n"
 
