@@ -40,6 +40,8 @@ class Divergence:
     other_token: int
     margin: float
     """Vanilla's logit of its own token, minus that of the other."""
+    tolerance: float
+    """The largest such difference that rounding alone can explain; see `near_tie_margin`."""
     is_near_tie: bool
 
 
@@ -209,6 +211,7 @@ def _divergence(index: int, vanilla: _Output, other: _Output) -> Iterator[Diverg
         if ours != theirs:
             row = vanilla.logits[position]
             margin = float(row[ours]) - float(row[theirs])
-            is_near_tie = abs(margin) <= near_tie_margin(row)
-            yield Divergence(index, position, ours, theirs, margin, is_near_tie)
+            tolerance = near_tie_margin(row)
+            is_near_tie = abs(margin) <= tolerance
+            yield Divergence(index, position, ours, theirs, margin, tolerance, is_near_tie)
             return

@@ -118,6 +118,7 @@ def _report(contract: "Contract", comparisons: Sequence["Comparison"], *, is_kep
             console.print(
                 f"{comparison.name}: prompt {divergence.prompt} parts after "
                 f"{divergence.position} tokens, vanilla {divergence.vanilla_token} against "
-                f"{divergence.other_token}, margin {divergence.margin:.4f} ({nature})"
+                f"{divergence.other_token}, margin {divergence.margin:.4f} ({nature}: rounding "
+                f"explains up to {divergence.tolerance:.4f})"
             )
     console.print("the contract holds" if is_kept else "THE CONTRACT DOES NOT HOLD")

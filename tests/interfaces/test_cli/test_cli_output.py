@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 
+from selfdraft.bench.contract import Comparison, Contract, _compare, _Output
+from selfdraft.cli import check
 from selfdraft.cli.generate import _in_turn
 from selfdraft.cli.stats_table import SpeedComparison
 from selfdraft.cli.terminal import write_json
@@ -66,3 +69,20 @@ def test_json_has_no_infinities(capsys: pytest.CaptureFixture[str]) -> None:
         "text": "\u00e9",
     }
     assert line.isascii()
+
+
+@pytest.mark.parametrize(
+    ("other_logit", "words"), [(15.75, "0.2500 (a near-tie"), (12.0, "4.0000 (no near-tie")]
+)
+def test_a_divergence_says_what_rounding_explains(
+    other_logit: float, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards against a wrong token that passes for a near-tie, and a bound that nobody sees."""
+    logits = torch.tensor([[16.0, other_logit, -1.0]], dtype=torch.bfloat16)
+    comparison = Comparison("other way", num_same_bits=None)
+    _compare(comparison, 3, _Output([0], logits), _Output([1], None))
+    contract = Contract("L4", False)
+    check._report(contract, [comparison], is_kept=contract.is_kept_by(comparison))
+    text = " ".join(capsys.readouterr().err.split())
+    assert f"prompt 3 parts after 0 tokens, vanilla 0 against 1, margin {words}" in text
+    assert "rounding explains up to 2.0000)" in text
