@@ -365,7 +365,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(model_type="xglm", options=_XGLM_SIZES, has_trees=False, note=_OWN_ATTENTION),
 )
 
-_NO_CACHE = "takes no past_key_values"
+_NO_CACHE = "takes no cache of keys and values"
+_STATE = "keeps a recurrent state"
 _LINEAR = "layer 0 .* is of type linear_attention"
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16}
 
@@ -387,7 +388,7 @@ REFUSED: tuple[Refused, ...] = (
         reason="layer 0 .* is of type hybrid",
         options={**_MAMBA, "mamba_d_ssm": 64, "mamba_n_heads": 4},
     ),
-    Refused(model_type="falcon_mamba", reason=_NO_CACHE, options={"state_size": 4}),
+    Refused(model_type="falcon_mamba", reason=_LINEAR, options={"state_size": 4}),
     Refused(model_type="granitemoehybrid", reason=_LINEAR, options=_MAMBA),
     Refused(
         model_type="jamba",
@@ -404,10 +405,10 @@ REFUSED: tuple[Refused, ...] = (
         reason="layer 0 .* is of type conv",
         options={"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     ),
-    Refused(model_type="mamba", reason=_NO_CACHE, options={"state_size": 4}),
+    Refused(model_type="mamba", reason=_LINEAR, options={"state_size": 4}),
     Refused(
         model_type="mamba2",
-        reason=_NO_CACHE,
+        reason=_LINEAR,
         options={"num_heads": 8, "head_dim": 16, "state_size": 8, "n_groups": 1},
     ),
     Refused(
@@ -420,10 +421,10 @@ REFUSED: tuple[Refused, ...] = (
     Refused(model_type="qwen3_5_text", reason=_LINEAR),
     Refused(model_type="qwen3_next", reason=_LINEAR, options=_SMALL_EXPERTS),
     Refused(model_type="recurrent_gemma", reason=_LINEAR),
-    Refused(model_type="rwkv", reason=_NO_CACHE, options={"attention_hidden_size": 64}),
+    Refused(model_type="rwkv", reason=_STATE, options={"attention_hidden_size": 64}),
     Refused(model_type="t5", reason="is an encoder-decoder model", options=_T5_SIZES),
-    Refused(model_type="xlm", reason=_NO_CACHE),
-    Refused(model_type="xlstm", reason=_NO_CACHE),
+    Refused(model_type="xlm", reason="gives other logits when it continues from a cache"),
+    Refused(model_type="xlstm", reason=_STATE),
     Refused(model_type="zamba", reason=_LINEAR),
     Refused(
         model_type="zamba2", reason=_LINEAR, options={"layers_block_type": ["mamba", "hybrid"] * 2}

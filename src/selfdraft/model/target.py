@@ -1,6 +1,5 @@
 """The target: the user's model, which alone decides the text."""
 
-import inspect
 from functools import cached_property, partial
 from types import MappingProxyType
 
@@ -12,6 +11,7 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model import tile_linear
 from selfdraft.model.attention import IMPLEMENTATION
+from selfdraft.model.cache_argument import CACHE_ARGUMENTS, cache_argument
 from selfdraft.model.certifying import certify
 from selfdraft.model.copy_cache import CopyCache
 from selfdraft.model.discovery import layer_stubs
@@ -225,11 +225,6 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(
             f"{name} has no language-modelling head: load it with AutoModelForCausalLM"
         )
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
-        raise UnsupportedModelError(
-            f"{name} takes no past_key_values: it has a recurrent state, or no cache at all, and "
-            "nothing that could be rolled back: use model.generate() of transformers"
-        )
     layer_types, _ = get_layer_types_and_kwargs(decoder_config(model))
     for index, layer_type in enumerate(layer_types):
         if layer_type not in _ROLLED_BACK:
@@ -237,6 +232,16 @@ def _require_decoder_only(model: PreTrainedModel) -> None:
                 f"layer {index} of {name} is of type {layer_type}, whose state cannot be rolled "
                 "back: use model.generate() of transformers"
             )
+    if model._is_stateful:
+        raise UnsupportedModelError(
+            f"{name} keeps a recurrent state, which cannot be rolled back: use model.generate() of "
+            "transformers"
+        )
+    if cache_argument(model) is None:
+        raise UnsupportedModelError(
+            f"{name} takes no cache of keys and values (its forward has none of the arguments "
+            f"{', '.join(CACHE_ARGUMENTS)}): use model.generate() of transformers"
+        )
 
 
 def _rope_border(config: PreTrainedConfig) -> int | None:

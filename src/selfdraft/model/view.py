@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from selfdraft.model.cache_argument import cache_argument
 from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.packing import PackedLinear
 from selfdraft.model.placement import running_device
@@ -46,6 +47,7 @@ class ModelView:
         self.device = running_device(module)
         self._module = module
         self._accepts = frozenset(inspect.signature(module.forward).parameters)
+        self._cache_argument = cache_argument(module)
         # A GPU pays for every call, and its kernels do not keep a row's bits anyway (contract L4).
         self._rowwise = self.device.type == "cpu"
         is_exact_row = self._rowwise and module.dtype == torch.bfloat16
@@ -79,8 +81,7 @@ class ModelView:
         output = self._module(
             input_ids=self._row([*token_ids, *[token_ids[-1]] * padding]),
             **self._positions([*row_positions, *[row_positions[-1]] * padding]),
-            past_key_values=cache,
-            use_cache=True,
+            **self._memory(cache),
             **extra,
         )
         logits: Logits = output.logits[0, :num_rows]
@@ -94,11 +95,15 @@ class ModelView:
         self._module(
             input_ids=self._row(token_ids),
             **self._positions(range(len(token_ids))),
-            past_key_values=cache,
-            use_cache=True,
+            **self._memory(cache),
             **extra,
         )
         cache.advance(len(token_ids))
+
+    def _memory(self, cache: KVCache) -> dict[str, Any]:
+        """The cache, under the name that the model's code has for it."""
+        assert self._cache_argument is not None, "a target takes a cache"
+        return {self._cache_argument: cache, "use_cache": True}
 
     def _positions(self, positions: Sequence[int]) -> dict[str, Tensor]:
         """Position ids, for a model that takes them; others count the rows of the cache."""
