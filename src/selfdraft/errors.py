@@ -10,7 +10,8 @@
     ├── ServerError              a server that is talked to is not there, or does not do its part
     └── PeerError                another program that is measured does not do its part
 
-Each message says what is wrong, with the value, and then what to do.
+Each message says what is wrong, with the value, and then what to do. What is no error and still
+worth a word is a `SelfdraftWarning`.
 """
 
 
@@ -48,3 +49,7 @@ class ServerError(SelfdraftError, ConnectionError):
 
 class PeerError(SelfdraftError, RuntimeError):
     """Another program that is measured ended, or does not answer as it should."""
+
+
+class SelfdraftWarning(UserWarning):
+    """Something works in another way than a user may expect."""

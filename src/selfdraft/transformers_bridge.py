@@ -9,6 +9,7 @@ given, so bind what you need:
     model.generate(**inputs, custom_generate=stream)
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -30,7 +31,9 @@ from selfdraft.decoding.loop import speculate
 from selfdraft.decoding.state import NewToken
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
-from selfdraft.errors import ConfigError
+from selfdraft.errors import ConfigError, SelfdraftWarning
+from selfdraft.generate_options import require_supported
+from selfdraft.model.given_cache import fill, given_cache, named_in_output
 from selfdraft.prompt import require_fits
 
 
@@ -63,12 +66,16 @@ def custom_generate(
         stop_strings: the output ends with the token that completes one of them.
         draft: see `Engine`. Without drafts of few bits: an `Engine` keeps such a copy, a call of
             this function cannot.
-        **model_kwargs: further inputs of the model; the ones that matter are checked.
+        **model_kwargs: further inputs of the model. An empty `DynamicCache` is filled, and is part
+            of the result with `return_dict_in_generate`, as `generate` does it.
 
     Raises:
-        ConfigError: an option of `generate` that is not supported, by name.
+        ConfigError: an option or input of `generate` that is not supported, by name.
+
+    Warns:
+        SelfdraftWarning: the model's context ends before the length that was asked for.
     """
-    _require_supported(input_ids, generation_config, model_kwargs)
+    require_supported(input_ids, generation_config, model_kwargs)
     if stop_strings:
         criterion = _stop_string_criterion(tokenizer, stop_strings)
         stopping_criteria = StoppingCriteriaList([*stopping_criteria, criterion])
@@ -79,6 +86,7 @@ def custom_generate(
     if streamer is not None:
         streamer.put(input_ids.cpu())
     max_length = generation_config.max_length
+    _warn_of_context(max_length, engine.target.max_context)
     state = engine.new_state(
         prompt,
         chooser=Chooser(logits_processor, _draw_seed() if generation_config.do_sample else None),
@@ -90,9 +98,11 @@ def custom_generate(
         pass
     if streamer is not None:
         streamer.end()
+    cache = given_cache(model_kwargs)
+    fill(cache, state.cache)
     sequences = cast(torch.LongTensor, torch.tensor([state.token_ids], device=input_ids.device))
     if generation_config.return_dict_in_generate:
-        return GenerateDecoderOnlyOutput(sequences=sequences)
+        return GenerateDecoderOnlyOutput(sequences=sequences, **named_in_output(cache))
     return sequences
 
 
@@ -112,14 +122,19 @@ class _CriteriaSink:
         self._sequence = torch.cat([self._sequence, column], dim=1)
         if self._streamer is not None:
             self._streamer.put(column[0].cpu())
-        return bool(self._criteria(self._sequence, token.logits[None]).all())
+        # `generate` gives scores to criteria only where it keeps them, which is refused here.
+        return bool(self._criteria(self._sequence, None).all())
 
 
 def _stop_string_criterion(
     tokenizer: PreTrainedTokenizerBase | None, stop_strings: str | Sequence[str]
 ) -> StopStringCriteria:
     if tokenizer is None:
-        raise ConfigError("stop_strings needs a tokenizer: bind tokenizer= with functools.partial")
+        raise ConfigError(
+            "stop_strings needs a tokenizer, and transformers does not hand a custom function the "
+            "one that generate was given: bind it, as in custom_generate="
+            "functools.partial(selfdraft.custom_generate, tokenizer=tokenizer)"
+        )
     strings = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
     return StopStringCriteria(tokenizer, strings)
 
@@ -128,34 +143,11 @@ def _draw_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-def _require_supported(
-    input_ids: Tensor, config: GenerationConfig, model_kwargs: dict[str, object]
-) -> None:
-    mask = model_kwargs.get("attention_mask")
-    unsupported = {
-        "a batch of several sequences": input_ids.shape[0] > 1,
-        "num_beams": (config.num_beams or 1) > 1,
-        "num_return_sequences": (config.num_return_sequences or 1) > 1,
-        "output_scores": config.output_scores,
-        "output_logits": config.output_logits,
-        "output_attentions": config.output_attentions,
-        "output_hidden_states": config.output_hidden_states,
-        "penalty_alpha": config.penalty_alpha,
-        "guidance_scale": (config.guidance_scale or 1) != 1,
-        "watermarking_config": config.watermarking_config,
-        "assistant_model": "assistant_model" in model_kwargs,
-        "inputs_embeds": model_kwargs.get("inputs_embeds") is not None,
-        "padding in attention_mask": isinstance(mask, Tensor) and not bool(mask.all()),
-        "a past_key_values that is not empty": _num_cached(model_kwargs.get("past_key_values")) > 0,
-    }
-    wrong = [name for name, is_used in unsupported.items() if is_used]
-    if wrong:
-        raise ConfigError(
-            f"custom_generate does not support {', '.join(wrong)}: leave it out, or call generate "
-            "without custom_generate"
+def _warn_of_context(max_length: int, max_context: int | None) -> None:
+    if max_context is not None and max_length > max_context:
+        warnings.warn(
+            f"the text may have {max_length} tokens and the model's predefined maximum length is "
+            f"{max_context}: it ends there",
+            SelfdraftWarning,
+            stacklevel=4,  # the call of `generate`
         )
-
-
-def _num_cached(past_key_values: object) -> int:
-    length = getattr(past_key_values, "get_seq_length", lambda: 0)()
-    return int(length)

@@ -12,7 +12,16 @@ LAYERS = (
     ("model",),
     ("decoding",),
     ("drafting", "grammar", "grammar_trial", "prompt", "search", "text_stream"),
-    ("adaptive", "drafts", "engine", "generation", "pass_costs", "transformers_bridge", "tuning"),
+    (
+        "adaptive",
+        "drafts",
+        "engine",
+        "generate_options",
+        "generation",
+        "pass_costs",
+        "transformers_bridge",
+        "tuning",
+    ),
     ("", "bench", "cli", "server"),
 )
 """From the bottom up; "" is the package itself, the public names. A module may import its own

@@ -6,7 +6,13 @@ from decoding_runs import decode
 from families import INNER_LAYERS, NUM_LAYERS, PROMPT
 from tiny_models import transformers_greedy
 from transformers import PreTrainedModel
-from unknown_models import FusedForCausalLM, OddForCausalLM, PoliteForCausalLM, build
+from unknown_models import (
+    FusedForCausalLM,
+    OddForCausalLM,
+    OldForCausalLM,
+    PoliteForCausalLM,
+    build,
+)
 
 from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.errors import SkipSetError
@@ -57,6 +63,17 @@ def test_tokens_are_those_of_generate(
         assert run.sink.token_ids == expected, draft
         rates.append(run.state.stats.acceptance_rate)
     assert max(rates) == 1.0, "a draft that skips nothing is right"
+
+
+def test_a_model_that_calls_its_cache_as_older_ones_did() -> None:
+    """Guards against a model refused for the name of an argument."""
+    model = build(OldForCausalLM)
+    sequence = list(PROMPT)
+    for _ in range(12):  # this version's own generate may not know the name any more
+        logits = model(torch.tensor([sequence]), use_cache=False).logits
+        sequence.append(int(logits[0, -1].argmax()))
+    run = decode(Engine(model), PROMPT, drafts(SkipSet((2,), (1,)))[0], max_new_tokens=12)
+    assert run.sink.token_ids == tuple(sequence[len(PROMPT) :])
 
 
 @pytest.mark.parametrize("kind", ["attention", "mlp"])

@@ -4,9 +4,12 @@
 attention interface and hands `**kwargs` down to it.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from cache_name import CACHE
 from families import NUM_LAYERS, VOCAB_SIZE, scale_up
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
@@ -16,6 +19,21 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 WIDTH = 64
 NUM_HEADS = 4
+
+
+def named_as_installed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `forward` whose argument `memory` is called as the models of transformers call it."""
+
+    def renamed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return forward(self, *args, memory=kwargs.pop(CACHE, None), **kwargs)
+
+    signature = inspect.signature(forward)
+    parameters = [
+        parameter.replace(name=CACHE) if name == "memory" else parameter
+        for name, parameter in signature.parameters.items()
+    ]
+    renamed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return renamed
 
 
 class OddConfig(PretrainedConfig):
@@ -124,22 +142,30 @@ class OddForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.out
 
+    @named_as_installed
     def forward(
         self,
         input_ids: Tensor,
-        past_key_values: Cache | None = None,
+        memory: Cache | None = None,
         use_cache: bool = True,
         **_: Any,
     ) -> CausalLMOutputWithPast:
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        memory = past_key_values if use_cache else None
+        memory = (DynamicCache() if memory is None else memory) if use_cache else None
         start = 0 if memory is None else memory.get_seq_length()
         places = torch.arange(start, start + input_ids.shape[1])
         stream = self.words(input_ids) + self.places(places)
         for block in self.blocks:
             stream, _nothing = block(stream, memory)
-        return CausalLMOutputWithPast(logits=self.out(stream), past_key_values=memory)
+        return CausalLMOutputWithPast(logits=self.out(stream), **{CACHE: memory})
+
+
+class OldForCausalLM(OddForCausalLM):
+    """Calls its cache as models did before transformers 5.24, whatever is installed."""
+
+    def forward(
+        self, input_ids: Tensor, past_key_values: Cache | None = None, use_cache: bool = True
+    ) -> CausalLMOutputWithPast:
+        return super().forward(input_ids, **{CACHE: past_key_values}, use_cache=use_cache)
 
 
 class FusedForCausalLM(OddForCausalLM):
@@ -203,18 +229,17 @@ class PoliteForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.out
 
+    @named_as_installed
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        memory: Cache | None = None,
         use_cache: bool = True,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        memory = past_key_values if use_cache else None
+        memory = (DynamicCache() if memory is None else memory) if use_cache else None
         start = 0 if memory is None else memory.get_seq_length()
         if position_ids is None:
             position_ids = torch.arange(start, start + input_ids.shape[1])[None]
@@ -223,12 +248,12 @@ class PoliteForCausalLM(PreTrainedModel, GenerationMixin):
             config=self.config,
             inputs_embeds=stream,
             attention_mask=attention_mask,
-            past_key_values=memory,
+            **{CACHE: memory},
             position_ids=position_ids,
         )
         for block in self.blocks:
             stream = block(stream, mask, memory, **kwargs)
-        return CausalLMOutputWithPast(logits=self.out(stream), past_key_values=memory)
+        return CausalLMOutputWithPast(logits=self.out(stream), **{CACHE: memory})
 
 
 def build(model_class: type[PreTrainedModel]) -> PreTrainedModel:

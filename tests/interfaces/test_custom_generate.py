@@ -5,15 +5,19 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cache_name import CACHE
 from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
 from torch import Tensor
 from transformers import (
+    AutoModelForCausalLM,
     DynamicCache,
     EosTokenCriteria,
     GenerationConfig,
+    GPT2Config,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
+    StaticCache,
     StoppingCriteria,
     StoppingCriteriaList,
     SynthIDTextWatermarkingConfig,
@@ -23,7 +27,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.generation.streamers import BaseStreamer
 
 from selfdraft import DraftConfig, SkipSet, custom_generate
-from selfdraft.errors import ConfigError
+from selfdraft.errors import ConfigError, SelfdraftWarning
 
 PROMPT = torch.tensor([make_prompt(6)])
 PERFECT = DraftConfig.chain(5, skip_set=SkipSet())
@@ -90,7 +94,10 @@ def test_options_that_work(model: PreTrainedModel, name: str) -> None:
         {"max_time": 100.0},
         {"use_cache": False},
         {"attention_mask": torch.ones_like(PROMPT)},
-        {"past_key_values": None},
+        {CACHE: None},
+        {"cache_implementation": "static"},
+        {"position_ids": torch.arange(PROMPT.shape[1])[None]},
+        {"prompt_lookup_num_tokens": 3},
     ],
     ids=lambda options: ",".join(options),
 )
@@ -253,6 +260,82 @@ def filled_cache() -> DynamicCache:
     return cache
 
 
+def static_cache() -> StaticCache:
+    return StaticCache(config=tiny_engine().target.model.config, max_cache_len=32)
+
+
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")
+def test_a_filled_cache_under_the_older_name(model: PreTrainedModel) -> None:
+    """Guards against a cache whose rows are ignored because of how the argument is spelled."""
+    with pytest.raises(ConfigError, match="not empty"):
+        ours(model, past_key_values=filled_cache())
+
+
+@pytest.mark.parametrize("draft", [TREE, PERFECT, "off"], ids=["tree", "perfect", "off"])
+def test_an_empty_cache_is_filled(model: PreTrainedModel, draft: DraftConfig | str) -> None:
+    """Guards against a cache that a caller finds as empty as it was given."""
+    mine, other = DynamicCache(), DynamicCache()
+    output = ours(model, draft, **{CACHE: mine}, return_dict_in_generate=True)
+    theirs(model, **{CACHE: other})
+    assert getattr(output, CACHE) is mine
+    assert mine.get_seq_length() == other.get_seq_length() == PROMPT.shape[1] + 11
+    for layer, expected in zip(mine.layers, other.layers, strict=True):
+        torch.testing.assert_close(layer.keys, expected.keys)
+        torch.testing.assert_close(layer.values, expected.values)
+
+
+def test_a_cache_of_windows_is_filled() -> None:
+    """Guards against layers that keep their last rows only and get all of them."""
+    model = tiny_model("mistral", sliding_window=5)
+    mine, other = (DynamicCache(config=model.config) for _ in range(2))
+    ours(model, **{CACHE: mine})
+    theirs(model, **{CACHE: other})
+    for layer, expected in zip(mine.layers, other.layers, strict=True):
+        torch.testing.assert_close(layer.keys, expected.keys)
+
+
+def test_criteria_get_the_scores_that_generate_would_give(model: PreTrainedModel) -> None:
+    """Guards against a criterion that works here and fails in `generate`, or the other way."""
+    given: list[object] = []
+
+    class _Scores(StoppingCriteria):
+        def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
+            given.append(scores)
+            return torch.tensor([False])
+
+    for method in (ours, theirs):
+        method(model, stopping_criteria=StoppingCriteriaList([_Scores()]), max_new_tokens=2)
+    assert given == [None] * 4
+
+
+def test_a_text_beyond_the_context_is_told_of(model: PreTrainedModel) -> None:
+    """Guards against a text that ends early without a word."""
+    small = tiny_model(max_position_embeddings=16)
+    with pytest.warns(SelfdraftWarning, match="may have 36 tokens .* maximum length is 16"):
+        sequences = ours(small, max_new_tokens=30)
+    assert sequences.shape[1] == 16
+
+
+def test_an_option_that_nobody_has_looked_at(model: PreTrainedModel) -> None:
+    """Guards against what a newer version of transformers adds and we would ignore."""
+    config = GenerationConfig(max_new_tokens=2, do_sample=False)
+    config.sparkle = 0.5
+    with pytest.raises(ConfigError, match="sparkle"):
+        model.generate(PROMPT, generation_config=config, custom_generate=custom_generate)
+
+
+@pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
+def test_positions_and_types_of_gpt2(name: str) -> None:
+    """Guards against another text than `generate` writes, found on this model."""
+    model = AutoModelForCausalLM.from_config(
+        GPT2Config(vocab_size=96, n_embd=64, n_layer=3, n_head=4, n_positions=64, eos_token_id=None)
+    ).eval()
+    ids = {"position_ids": torch.arange(40, 46)[None], "token_type_ids": torch.ones_like(PROMPT)}
+    with pytest.raises(ConfigError, match=name):
+        ours(model, **{name: ids[name]})
+    assert torch.equal(ours(model), theirs(model))
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -264,7 +347,12 @@ def filled_cache() -> DynamicCache:
         ("output_hidden_states", {"output_hidden_states": True, "return_dict_in_generate": True}),
         ("penalty_alpha", {"penalty_alpha": 0.6, "top_k": 4}),
         ("attention_mask", {"attention_mask": torch.tensor([[0, 1, 1, 1, 1, 1]])}),
-        ("past_key_values", {"past_key_values": filled_cache()}),
+        ("attention_mask", {"attention_mask": torch.ones(1, 4, dtype=torch.long)}),
+        ("position_ids", {"position_ids": torch.arange(40, 46)[None]}),
+        ("not empty", {CACHE: filled_cache()}),
+        ("StaticCache", {CACHE: static_cache()}),
+        ("dola_layers", {"dola_layers": "high"}),
+        ("is_assistant", {"is_assistant": True}),
         ("stop_strings", {"stop_strings": "a"}),
         ("guidance_scale", {"guidance_scale": 1.5}),
         (

@@ -78,6 +78,13 @@ class KVCache(Cache):
                 layer.move_rows(sources, self.length + first_moved)
         self.advance(len(offsets))
 
+    def copy_into(self, cache: Cache) -> None:
+        """Write the rows of the sequence into `cache`, an empty one of transformers."""
+        for index, layer in enumerate(self._kv_layers):
+            if layer.is_initialized:  # a layer that reads another layer's rows has none
+                keys, values = layer.copy_rows(0, self.length)
+                cache.update(keys, values, index)
+
     def num_bytes(self) -> int:
         """Bytes allocated for keys and values."""
         return sum(buffer.nbytes for layer in self._kv_layers for buffer in layer.buffers)

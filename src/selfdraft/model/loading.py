@@ -13,19 +13,25 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from selfdraft.errors import CorruptDownloadError, ModelNotFoundError, UnsupportedModelError
+from selfdraft.errors import (
+    CorruptDownloadError,
+    ModelNotFoundError,
+    SelfdraftError,
+    UnsupportedModelError,
+)
 from selfdraft.model.embedded import EMBEDDED_MODELS, EmbeddedModel
 from selfdraft.model.gguf_conversion import converted_embedded, converted_file
 from selfdraft.model.hub import download_from_hub
 from selfdraft.model.placement import resolve_device, resolve_dtype
 from selfdraft.model.progress import first_line, quiet_transformers
+from selfdraft.model.whole_checkpoint import (
+    load_whole,
+    require_fitting_tokenizer,
+    require_readable_config,
+    require_rotary_settings,
+)
 
 # transformers raises the same error for a tokenizer that is broken and for one that is not there.
 _TOKENIZER_FILES = ("tokenizer*", "vocab*", "*.model", "tekken.json")
@@ -48,13 +54,17 @@ def load_model(
     Raises:
         ConfigError: the dtype or the device is not one, or the cache folder cannot be written.
         ModelNotFoundError: nothing loadable has this name.
-        CorruptDownloadError: a file of the model is damaged.
-        UnsupportedModelError: transformers does not know this kind of model.
+        CorruptDownloadError: a file of the model is damaged, or a weight is missing or unused.
+        UnsupportedModelError: transformers does not know this kind of model, or would read the
+            files wrongly (docs/loading.md).
     """
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
     folder = pull(name, dtype=chosen_dtype, device=chosen_device)
     model, tokenizer = _load_folder(folder, chosen_dtype)
+    require_rotary_settings(folder, model)
+    if tokenizer is not None:
+        require_fitting_tokenizer(tokenizer, model, str(name))
     model.to(chosen_device)  # type: ignore[arg-type]  # transformers wraps it without its type
     embedded = _find_embedded(name)
     return LoadedModel(model.eval(), tokenizer, embedded.alias if embedded else str(name))
@@ -108,9 +118,12 @@ def _load_folder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     _require_model_folder(folder)
     try:
+        require_readable_config(folder)
         with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            model = load_whole(folder, str(folder), dtype=dtype, local_files_only=True)
             return model, _load_tokenizer(folder)
+    except SelfdraftError:
+        raise
     except (SafetensorError, json.JSONDecodeError) as error:
         raise CorruptDownloadError(
             f"a file in {folder} is damaged ({first_line(error)}): delete the folder, then "
@@ -118,14 +131,14 @@ def _load_folder(
         ) from error
     except OSError as error:
         raise ModelNotFoundError(f"no whole model in {folder}: {first_line(error)}") from error
-    except ValueError as error:
+    except (ValueError, KeyError, ImportError) as error:  # a kind, or a package, it does not have
         raise UnsupportedModelError(
             f"transformers cannot load {folder}: {first_line(error)}"
         ) from error
 
 
 def _require_model_folder(folder: Path) -> None:
-    if (folder / "config.json").is_file():
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         return
     ggufs = sorted(file.name for file in folder.glob("*.gguf"))
     remedy = f"one of its GGUF files ({', '.join(ggufs)})" if ggufs else "the folder of a model"
