@@ -8,7 +8,7 @@ import functools
 from collections.abc import Sequence
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -158,3 +158,33 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
     fast.chat_template = _CHAT_TEMPLATE
     return fast
+
+
+@functools.cache
+def framing_tokenizer() -> PreTrainedTokenizerFast:
+    """Words after SentencePiece's manner, which begins every text with BOS and ends it with EOS."""
+    tokens = [
+        "<bos>",
+        "<eos>",
+        "<unk>",
+        "<mark>",
+        "the",
+        "\u2581the",
+        "\u2581world",
+        "\u2581",
+        "world",
+    ]
+    tokenizer = Tokenizer(
+        models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>")
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 0), ("<eos>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=["<mark>"],
+    )

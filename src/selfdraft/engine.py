@@ -166,20 +166,22 @@ class Engine:
             not config.stop or self.tokenizer is not None,
             "stop needs a tokenizer to look for text: give Engine one",
         )
-        token_ids = encode_prompt(prompt, self.tokenizer)
-        require_fits(token_ids, self.target.vocab_size, self.target.max_context)
+        encoded = encode_prompt(prompt, self.tokenizer)
+        require_fits(encoded.token_ids, self.target.vocab_size, self.target.max_context)
+        ends = self.eos_token_ids | encoded.turn_end_ids
         sink = TextSink(
             self.tokenizer,
-            stop=config.stop,
+            stop=config.stop_strings,
             num_logprobs=config.logprobs,
-            eos_token_ids=self.eos_token_ids,
+            eos_token_ids=ends,
+            context=() if encoded.is_chat else encoded.token_ids,
         )
         state = self.new_state(
-            token_ids,
+            list(encoded.token_ids),
             chooser=Chooser.from_config(config, logits_processors),
             sink=sink,
             max_new_tokens=config.max_new_tokens,
-            eos_token_ids=self.eos_token_ids,
+            eos_token_ids=ends,
         )
         rounds = speculate(self.target, self.drafter(draft), state)
         return Generation(rounds, state, sink, on_end=self.drafts.end_request)

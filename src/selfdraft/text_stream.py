@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 from typing import cast
 
 import torch
@@ -9,9 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from selfdraft.decoding.state import NewToken
 from selfdraft.decoding.token_tree import Source
+from selfdraft.prompt import special_tokens
 
 _REPLACEMENT = "\ufffd"
 """What a tokenizer writes for bytes that are not, or not yet, a character."""
+
+_CONTEXT_TOKENS = 32
+_MOST_BYTES = 4  # of a character in UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,16 @@ class Detokenizer:
     """Turns token ids into text one at a time; the parts add up to decoding them all at once.
 
     Only the tokens since the last whole character, and those before them that give context, are
-    decoded again.
+    decoded again. `context` are tokens that stand before the first one: a tokenizer may write a
+    word with a space before it only behind another, and a text may end inside a character.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._token_ids: list[int] = []
+        self._token_ids = list(context[-_CONTEXT_TOKENS:])
         self._context_start = 0
-        self._pending_start = 0
+        self._pending_start = len(self._token_ids) - self._num_unfinished()
+        self._unfinished = self._pending_text()
 
     def push(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
@@ -64,7 +72,22 @@ class Detokenizer:
         """The text of an incomplete character at the very end."""
         return self._take(self._pending_text())
 
+    def hidden(self, token_id: int) -> str:
+        """What a special token is called, which no text shows; empty for any other token."""
+        name = self._tokenizer.convert_ids_to_tokens(token_id)
+        return name if name in self._special else ""
+
+    def _num_unfinished(self) -> int:
+        """Tokens at the end of the context that are the beginning of a character."""
+        for number in range(min(_MOST_BYTES, len(self._token_ids) + 1)):
+            text = self._decode(self._token_ids[: len(self._token_ids) - number])
+            if not text.endswith(_REPLACEMENT):
+                return number
+        return 0  # the context ends in bytes that are no character at all
+
     def _take(self, text: str) -> str:
+        # The beginning of a character that never became one is part of the context.
+        text, self._unfinished = text.removeprefix(self._unfinished), ""
         if text:  # a token without text gives the next one no context
             self._context_start = self._pending_start
         self._pending_start = len(self._token_ids)
@@ -74,6 +97,10 @@ class Detokenizer:
         context = self._decode(self._token_ids[self._context_start : self._pending_start])
         return self._decode(self._token_ids[self._context_start :])[len(context) :]
 
+    @cached_property
+    def _special(self) -> frozenset[str]:
+        return frozenset(special_tokens(self._tokenizer))
+
     def _decode(self, token_ids: list[int]) -> str:
         text = self._tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -82,28 +109,43 @@ class Detokenizer:
 
 
 class StopStrings:
-    """Cuts a growing text before the first stop string, holding back what might become one."""
+    """Cuts a growing text before the first stop string, holding back what might become one.
+
+    A stop string may be, or hold, a special token, which is looked for and not shown.
+    """
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = strings
         self._held = ""
+        self._is_shown: list[bool] = []  # for each character that is held
 
-    def push(self, text: str) -> tuple[str, bool]:
-        """The text that may be shown now, and whether a stop string was found."""
-        self._held += text
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._strings)
+
+    def push(self, text: str, hidden: str = "") -> tuple[str, bool]:
+        """The text that may be shown now, and whether a stop string was found.
+
+        `hidden` comes after `text`, and is never shown.
+        """
+        self._held += text + hidden
+        self._is_shown += [True] * len(text) + [False] * len(hidden)
         found = [index for s in self._strings if (index := self._held.find(s)) >= 0]
         if found:
-            shown, self._held = self._held[: min(found)], ""
+            shown = self._release(min(found))
+            self._release(len(self._held))
             return shown, True
-        num_held = self._num_chars_to_hold()
-        shown = self._held[: len(self._held) - num_held]
-        self._held = self._held[len(shown) :]
-        return shown, False
+        return self._release(len(self._held) - self._num_chars_to_hold()), False
 
     def flush(self) -> str:
         """What was held back, now that nothing follows."""
-        held, self._held = self._held, ""
-        return held
+        return self._release(len(self._held))
+
+    def _release(self, length: int) -> str:
+        shown = "".join(compress(self._held[:length], self._is_shown))
+        self._held, self._is_shown = self._held[length:], self._is_shown[length:]
+        return shown
 
     def _num_chars_to_hold(self) -> int:
         """Length of the longest end of the text that begins some stop string."""
@@ -127,8 +169,10 @@ class TextSink:
         stop: Sequence[str],
         num_logprobs: int,
         eos_token_ids: frozenset[int],
+        context: Sequence[int] = (),
     ) -> None:
-        self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer)
+        """`context` are the tokens that the output continues as one text."""
+        self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer, context)
         self._stop = StopStrings(stop)
         self._num_logprobs = num_logprobs
         self._eos_token_ids = eos_token_ids
@@ -141,9 +185,11 @@ class TextSink:
         self._waiting.append(token)
         if self._num_logprobs:
             self.logprobs.append(_token_logprob(token, self._num_logprobs))
-        is_text = self._detokenizer is not None and token.token_id not in self._eos_token_ids
-        text = self._detokenizer.push(token.token_id) if self._detokenizer and is_text else ""
-        shown, stopped = self._stop.push(text)
+        text, hidden = "", ""
+        if self._detokenizer is not None and token.token_id not in self._eos_token_ids:
+            text = self._detokenizer.push(token.token_id)
+            hidden = self._detokenizer.hidden(token.token_id) if self._stop.is_used else ""
+        shown, stopped = self._stop.push(text, hidden)
         if shown or self._detokenizer is None:
             self._add_piece(shown)
         if stopped:

@@ -1,11 +1,21 @@
 """The engine: prompts in every form, results in full, errors that say what to do."""
 
+import copy
 import json
 
 import pytest
 import torch
 from decoding_runs import Script
-from tiny_models import DRAFTS, TREE, make_prompt, text_engine, tiny_engine, tiny_model
+from tiny_models import (
+    DRAFTS,
+    TREE,
+    byte_tokenizer,
+    framing_tokenizer,
+    make_prompt,
+    text_engine,
+    tiny_engine,
+    tiny_model,
+)
 from transformers import LlamaConfig, LlamaModel, T5Config, T5ForConditionalGeneration
 
 import selfdraft
@@ -214,6 +224,77 @@ def test_end_tokens_of_the_model_go_before_the_tokenizers() -> None:
     assert own.eos_token_ids == {5, 6}
     assert Engine(tiny_model(vocab_size=len(tokenizer)), tokenizer).eos_token_ids == {0}
     assert Engine(tiny_model()).eos_token_ids == frozenset()
+
+
+def test_a_stop_string_that_is_a_special_token() -> None:
+    """Guards against a stop that no text can show: eight tokens and no word (fault A3)."""
+    engine = text_engine()
+    mark = engine.tokenizer.convert_tokens_to_ids("<mark>")
+    for draft in ("off", TREE):
+        result = engine.generate(
+            "the",
+            draft=draft,
+            stop="<mark>",
+            max_new_tokens=8,
+            logits_processors=[Script(1, [mark] * 8)],
+        )
+        assert (result.token_ids, result.text, result.finish_reason) == ((mark,), "", "stop")
+
+
+def test_the_end_of_a_turn_ends_a_chat() -> None:
+    """Guards against an answer that runs on into the user's next turn (fault A4)."""
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['content'] }}<mark>{% endfor %}"
+    )
+    engine = Engine(text_engine().target.model, tokenizer)
+    mark, letter = tokenizer.convert_tokens_to_ids(["<mark>", "a"])
+    for prompt, length, reason in (
+        ([{"role": "user", "content": "the"}], 2, "eos"),
+        ("the", 4, "length"),  # a text has no turns
+    ):
+        start = 2 if reason == "eos" else 1
+        script = Script(start, [letter, mark, letter, letter])
+        result = engine.generate(prompt, logits_processors=[script], max_new_tokens=4)
+        assert (len(result.token_ids), result.finish_reason) == (length, reason)
+        assert result.text == ("a" if reason == "eos" else "aaa")
+
+
+def test_output_is_decoded_behind_a_text_and_not_behind_a_chat() -> None:
+    """Guards against words that stick together, and answers that begin with a space (fault A5)."""
+    tokenizer = copy.deepcopy(framing_tokenizer())
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    engine = Engine(tiny_model(vocab_size=len(tokenizer)), tokenizer)
+    world = tokenizer.convert_tokens_to_ids("\u2581world")
+    for prompt, expected in (
+        ("the", " world"),
+        ([0, 4], " world"),
+        ([{"role": "user", "content": "the"}], "world"),
+    ):
+        length = 2 if not isinstance(prompt[0], dict) else 1
+        script = Script(length, [world])
+        result = engine.generate(prompt, logits_processors=[script], max_new_tokens=1)
+        assert result.text == expected
+
+
+@pytest.mark.parametrize("temperature", [1e-38, 1e-300, 9e-7])
+def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
+    """Guards against logits that overflow, of which the first infinite one is taken (fault A6)."""
+    for draft in ("off", TREE):
+        options = {"draft": draft, "max_new_tokens": 12, "seed": 3}
+        greedy = tiny_engine().generate(make_prompt(9), **options)
+        cold = tiny_engine().generate(make_prompt(9), temperature=temperature, **options)
+        assert cold.token_ids == greedy.token_ids
+
+
+def test_numbers_that_overflow_are_an_error() -> None:
+    """Guards against the first token that is no number taken for the model's choice."""
+    model = tiny_model()
+    engine = Engine(model)
+    with torch.no_grad():
+        model.lm_head.weight[7].fill_(float("inf"))
+    with pytest.raises(UnsupportedModelError, match="not finite in torch.float32"):
+        engine.generate(make_prompt(9), max_new_tokens=4)
 
 
 def test_public_names() -> None:

@@ -1,11 +1,14 @@
 """What can be set about a request."""
 
+import math
 import typing
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from selfdraft.config import RequestConfig, RequestOptions
+from selfdraft.errors import ConfigError
 
 
 def test_stop_is_always_a_tuple() -> None:
@@ -42,3 +45,32 @@ def test_unknown_option() -> None:
 def test_borders_are_allowed(option: str, value: float) -> None:
     """Guards against limits that exclude their own documented end."""
     assert getattr(RequestConfig(**{option: value}), option) == value
+
+
+def test_numbers_of_any_kind() -> None:
+    """Guards against a whole number, or one of numpy, refused far from here by transformers."""
+    config = RequestConfig(
+        max_new_tokens=np.int64(3), temperature=2, top_p=np.float32(0.5), seed=np.uint64(2**64 - 1)
+    )
+    assert (config.max_new_tokens, config.temperature, config.top_p) == (3, 2.0, 0.5)
+    assert config.seed == 2**64 - 1
+    assert [type(value) for value in (config.max_new_tokens, config.temperature)] == [int, float]
+    assert RequestConfig(stop=None).stop == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("repetition_penalty", math.inf),
+        ("top_p", "0.5"),
+        ("min_p", None),
+        ("temperature", True),
+        ("max_new_tokens", 2.5),
+    ],
+)
+def test_what_is_no_number(option: str, value: object) -> None:
+    """Guards against a text that is decided by what no comparison holds for."""
+    with pytest.raises(ConfigError, match=f"{option} is"):
+        RequestConfig(**{option: value})

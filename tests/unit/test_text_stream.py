@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import byte_tokenizer
+from tiny_models import byte_tokenizer, framing_tokenizer
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
@@ -139,5 +139,83 @@ def test_an_end_token_that_is_an_ordinary_token_is_not_shown() -> None:
     sink = TextSink(tokenizer, stop=[], num_logprobs=0, eos_token_ids=frozenset([end]))
     for token_id in (*written, end):
         sink.push(NewToken(token_id, "target", torch.zeros(4)))
+    sink.finish()
+    assert "".join(piece.text for piece in sink.take_pieces()) == "ab"
+
+
+def test_the_first_word_keeps_its_space_behind_a_prompt() -> None:
+    """Guards against a completion that sticks to its prompt (fault A5)."""
+    tokenizer = framing_tokenizer()
+    prompt, world = [0, 4], tokenizer.convert_tokens_to_ids("\u2581world")
+    assert Detokenizer(tokenizer).push(world) == "world"
+    assert Detokenizer(tokenizer, prompt).push(world) == " world"
+    sink = TextSink(
+        tokenizer, stop=[" world"], num_logprobs=0, eos_token_ids=frozenset(), context=prompt
+    )
+    assert sink.push(NewToken(world, "target", torch.zeros(4)))
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2, 3])
+def test_a_character_that_the_prompt_began(num_bytes: int) -> None:
+    """Guards against a replacement sign where prompt and output meet (fault A5)."""
+    tokenizer = byte_tokenizer()
+    ids = tokenizer("a👩b").input_ids
+    detokenizer = Detokenizer(tokenizer, ids[: 1 + num_bytes])
+    pieces = [*(detokenizer.push(token) for token in ids[1 + num_bytes :]), detokenizer.flush()]
+    assert "".join(pieces) == "👩b"
+
+
+def test_a_character_that_never_came() -> None:
+    """Guards against the prompt's own last bytes shown as a part of the output."""
+    tokenizer = byte_tokenizer()
+    began = tokenizer("a👩").input_ids[:3]
+    detokenizer = Detokenizer(tokenizer, began)
+    pieces = [*(detokenizer.push(token) for token in tokenizer("bc").input_ids)]
+    assert "".join([*pieces, detokenizer.flush()]) == "bc"
+    assert Detokenizer(tokenizer, began).flush() == ""
+
+
+@given(st.lists(st.integers(0, 268), max_size=40), st.integers(0, 40))
+def test_prompt_and_output_add_up_to_both(token_ids: list[int], start: int) -> None:
+    """Guards against output that depends on more than what stands before it."""
+    tokenizer = byte_tokenizer()
+    whole = tokenizer.decode(token_ids, skip_special_tokens=True)
+    before = tokenizer.decode(token_ids[:start], skip_special_tokens=True)
+    detokenizer = Detokenizer(tokenizer, token_ids[:start])
+    pieces = [*(detokenizer.push(token) for token in token_ids[start:]), detokenizer.flush()]
+    if whole.startswith(before) and not before.endswith("\ufffd"):
+        assert before + "".join(pieces) == whole
+
+
+@pytest.mark.parametrize(
+    ("stop", "written", "shown"),
+    [
+        ("<mark>", ["a", "<mark>", "b"], "a"),  # alone
+        ("b<mark>", ["a", "b", "<mark>"], "a"),  # behind a text
+        ("<mark>b", ["a", "<mark>", "b"], "a"),  # before one
+        ("<mark>", ["<mark>"], ""),  # at once
+    ],
+)
+def test_a_stop_string_that_is_a_special_token(stop: str, written: list[str], shown: str) -> None:
+    """Guards against a stop that is never found, because no text shows it (fault A3)."""
+    tokenizer = byte_tokenizer()
+    sink = TextSink(tokenizer, stop=[stop], num_logprobs=0, eos_token_ids=frozenset())
+    tokens = [
+        NewToken(tokenizer.convert_tokens_to_ids(t), "target", torch.zeros(4)) for t in written
+    ]
+    ended = [sink.push(token) for token in tokens]
+    assert True in ended
+    if stop == "<mark>b":
+        assert ended == [False, False, True]
+    sink.finish()
+    assert "".join(piece.text for piece in sink.take_pieces()) == shown
+
+
+def test_a_special_token_that_is_no_stop_string_is_not_shown() -> None:
+    """Guards against the name of a token in the text, held back and then let go."""
+    tokenizer = byte_tokenizer()
+    sink = TextSink(tokenizer, stop=["<mark>z"], num_logprobs=0, eos_token_ids=frozenset())
+    for token in ["a", "<mark>", "b", "<mark>"]:
+        sink.push(NewToken(tokenizer.convert_tokens_to_ids(token), "target", torch.zeros(4)))
     sink.finish()
     assert "".join(piece.text for piece in sink.take_pieces()) == "ab"

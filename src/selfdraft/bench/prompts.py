@@ -63,7 +63,7 @@ def encode_all(
     """Token ids of each prompt, as a chat message where the tokenizer has a template for one."""
     is_chat = tokenizer is not None and tokenizer.chat_template is not None
     return [
-        encode_prompt([{"role": "user", "content": text}] if is_chat else text, tokenizer)
+        encode_prompt([{"role": "user", "content": text}] if is_chat else text, tokenizer).token_ids
         for text in prompts
     ]
 

@@ -59,4 +59,4 @@ def _encode(prompt: BenchPrompt, engine: Engine) -> list[int]:
     require(tokenizer is not None, "tasks are text and this model has no tokenizer: add its files")
     is_chat = tokenizer is not None and tokenizer.chat_template is not None and not prompt.is_raw
     message = [{"role": "user", "content": prompt.text}]
-    return encode_prompt(message if is_chat else prompt.text, tokenizer)
+    return encode_prompt(message if is_chat else prompt.text, tokenizer).token_ids

@@ -165,7 +165,7 @@ class SamplingOptions:
             help="End before TEXT; may be given several times.",
             rich_help_panel="Sampling",
         ),
-    ] = field(default_factory=lambda: list(_REQUEST.stop))
+    ] = field(default_factory=lambda: list(_REQUEST.stop_strings))
 
     def request(self, *, logprobs: int = _REQUEST.logprobs) -> RequestOptions:
         """The keyword arguments of `Engine.generate`, checked before a model is loaded."""

@@ -167,6 +167,6 @@ def _sampling_fields(config: RequestConfig) -> dict[str, Any]:
         "top_k": (config.top_k, 0),
         "min_p": (config.min_p, 0.0),
         "repetition_penalty": (config.repetition_penalty, 1.0),
-        "stop": (list(config.stop), []),
+        "stop": (list(config.stop_strings), []),
     }
     return fields | {name: value for name, (value, off) in filters.items() if value != off}

@@ -60,7 +60,7 @@ class Chooser:
         if config.repetition_penalty != 1.0:
             processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
         processors.extend(extra)
-        if config.temperature == 0:
+        if config.is_greedy:
             return cls(processors, seed=None)
         if config.temperature != 1.0:
             processors.append(TemperatureLogitsWarper(config.temperature))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from selfdraft.decoding.state import DecodingState, NewToken
 from selfdraft.decoding.token_tree import Path, Source, TokenTree
+from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.target import Target
 from selfdraft.shapes import Logits
 
@@ -27,8 +28,17 @@ class Verdict:
 
 
 def verify(target: Target, tree: TokenTree, state: DecodingState) -> Verdict:
-    """The target's own choice after every node of `tree`, each with that node's own prefix."""
+    """The target's own choice after every node of `tree`, each with that node's own prefix.
+
+    Raises:
+        UnsupportedModelError: a number overflowed on its way through the model.
+    """
     logits = target.forward(state.cache, tree.token_ids, tree.paths)
     tails = [tree.drafted_tokens(path) for path in tree.paths]
     choices = state.chooser.choose(logits, state.token_ids, tails)
+    if not bool(logits.gather(1, choices[:, None]).isfinite().all()):
+        raise UnsupportedModelError(
+            f"the model gives logits that are not finite in {target.dtype}: load it in another "
+            "dtype (float16 overflows where bfloat16 and float32 do not)"
+        )
     return Verdict(tree, choices.tolist(), logits)  # the round's one host sync

@@ -27,7 +27,9 @@ from selfdraft.errors import ConfigError
 from selfdraft.model.progress import first_line, read_blocks, say
 
 _MANIFEST = "selfdraft.json"
-_FORMAT = 1  # of an entry; a higher number makes every older entry be converted again
+# Of an entry; a higher number makes every older entry be converted again. Entries of format 1 may
+# hold random numbers in the place of weights that their GGUF file lacked.
+_FORMAT = 2
 
 
 def cache_home() -> Path:
@@ -62,7 +64,7 @@ def find_damage(entry: Path) -> str | None:
     try:
         manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
-            return "it was written by another version of selfdraft"
+            return "an earlier version of selfdraft made it, which checked less"
         for file, record in manifest["files"].items():
             num_bytes = (entry / file).stat().st_size
             if num_bytes != record["bytes"]:
@@ -127,7 +129,7 @@ def _acquire(lock: FileLock, target: Path) -> None:
 def _build(entry: Path, build: Callable[[Path], None], damage: str) -> None:
     with scratch_folder(entry) as scratch:
         if entry.exists():
-            say(f"{entry} is damaged ({damage}): it is made again")
+            say(f"{entry} cannot be trusted ({damage}): it is made again")
             entry.rename(scratch / "damaged")
         made = scratch / "made"
         made.mkdir()

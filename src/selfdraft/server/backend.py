@@ -56,7 +56,7 @@ class Backend:
         return Job(
             request_id=request_id,
             asks=asks,
-            num_prompt_tokens=sum(len(ask.token_ids) for ask in asks[::num_per_prompt]),
+            num_prompt_tokens=sum(len(ask.prompt.token_ids) for ask in asks[::num_per_prompt]),
             loop=asyncio.get_running_loop(),
         )
 

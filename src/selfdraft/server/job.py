@@ -14,6 +14,7 @@ from transformers import LogitsProcessor
 
 from selfdraft.config import RequestOptions
 from selfdraft.drafts import Draft
+from selfdraft.prompt import EncodedPrompt
 from selfdraft.server.errors import ApiError
 from selfdraft.text_stream import Piece, TokenLogprob
 
@@ -24,7 +25,7 @@ FinishReason = Literal["stop", "length"]
 class Ask:
     """One text to write: one choice of a request."""
 
-    token_ids: list[int]
+    prompt: EncodedPrompt
     draft: Draft
     options: RequestOptions
     processors: tuple[LogitsProcessor, ...] = ()

@@ -87,7 +87,7 @@ class JobRun:
         ask = self.job.asks[self._choice]
         self._num_logprobs_shown = 0
         return engine.stream(
-            ask.token_ids, draft=ask.draft, logits_processors=ask.processors, **ask.options
+            ask.prompt, draft=ask.draft, logits_processors=ask.processors, **ask.options
         )
 
     def _end_choice(self, generation: Generation, pieces: Sequence[Piece]) -> FinishReason:

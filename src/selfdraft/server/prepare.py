@@ -14,7 +14,7 @@ from selfdraft.config import RequestOptions, require
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError, PromptError
-from selfdraft.prompt import Prompt, encode_prompt, require_fits
+from selfdraft.prompt import EncodedPrompt, Prompt, encode_prompt, require_fits, turn_end_ids
 from selfdraft.server.errors import invalid, too_long
 from selfdraft.server.job import Ask
 from selfdraft.server.protocol import (
@@ -70,11 +70,11 @@ class Preparer:
         if body.top_logprobs is not None and not body.logprobs:
             raise invalid("top_logprobs needs logprobs: true", param="top_logprobs")
         messages = [message.for_template() for message in body.messages]
-        token_ids = self.encode(messages, param="messages")
+        prompt = self.encode(messages, param="messages")
         # The chosen token is reported as soon as there is one alternative.
         num_logprobs = max(1, body.top_logprobs or 0) if body.logprobs else 0
         asks = _Asks(self, body, asked or newer, _CHAT_TOKENS, num_logprobs)
-        return asks.of(token_ids)
+        return asks.of(prompt)
 
     def completion(self, body: CompletionBody) -> list[Ask]:
         """The choices of a completion: those of the first prompt, of the second, ...
@@ -92,27 +92,27 @@ class Preparer:
         num_logprobs = 0 if body.logprobs is None else max(1, body.logprobs)
         asks = _Asks(self, body, body.max_tokens, _COMPLETION_TOKENS, num_logprobs)
         encoded = [self.encode(prompt, param="prompt") for prompt in prompts]
-        return [ask for token_ids in encoded for ask in asks.of(token_ids)]
+        return [ask for prompt in encoded for ask in asks.of(prompt)]
 
-    def encode(self, prompt: Prompt, *, param: str) -> list[int]:
-        """The token ids of a prompt, which fits the model.
+    def encode(self, prompt: Prompt, *, param: str) -> EncodedPrompt:
+        """A prompt as token ids, which fit the model.
 
         Raises:
             ApiError: it does not, or is none.
         """
         try:
-            token_ids = encode_prompt(prompt, self.engine.tokenizer)
-            require_fits(token_ids, self.engine.target.vocab_size, None)
+            encoded = encode_prompt(prompt, self.engine.tokenizer)
+            require_fits(encoded.token_ids, self.engine.target.vocab_size, None)
         except PromptError as error:
             raise invalid(str(error), param=param) from error
-        limit = self.max_model_len
-        if limit is not None and len(token_ids) >= limit:
+        limit, num_tokens = self.max_model_len, len(encoded.token_ids)
+        if limit is not None and num_tokens >= limit:
             raise too_long(
-                f"the prompt has {len(token_ids)} tokens and the context {limit}, which leaves no "
+                f"the prompt has {num_tokens} tokens and the context {limit}, which leaves no "
                 "room for a new one: shorten the prompt",
                 param=param,
             )
-        return token_ids
+        return encoded
 
     def draft(self, body: GenerationBody) -> Draft:
         """What drafts for this request."""
@@ -134,7 +134,7 @@ class Preparer:
                 self._grammars = Grammars(
                     engine.tokenizer,
                     vocab_size=engine.target.vocab_size,
-                    eos_token_ids=engine.eos_token_ids,
+                    eos_token_ids=engine.eos_token_ids | turn_end_ids(engine.tokenizer),
                 )
             return self._grammars
 
@@ -160,17 +160,18 @@ class _Asks:
             raise invalid("stream_options needs stream: true", param="stream_options")
         self._bias = self._logit_bias()
 
-    def of(self, token_ids: list[int]) -> list[Ask]:
+    def of(self, prompt: EncodedPrompt) -> list[Ask]:
         """The `n` choices of one prompt. The k-th has the k-th seed from the request's on."""
-        max_new_tokens = self._max_new_tokens(len(token_ids))
+        num_tokens = len(prompt.token_ids)
+        max_new_tokens = self._max_new_tokens(num_tokens)
         draft = self._preparer.draft(self._body)
-        grammar = self._grammar(len(token_ids))
+        grammar = self._grammar(num_tokens)
         return [
             Ask(
-                token_ids,
+                prompt,
                 draft,
                 self._options(max_new_tokens, (self._seed + k) % _NUM_SEEDS),
-                self._processors(len(token_ids), grammar),
+                self._processors(num_tokens, grammar),
             )
             for k in range(self._body.n or 1)
         ]

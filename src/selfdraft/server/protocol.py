@@ -120,16 +120,10 @@ class ChatMessage(Body):
     tool_calls: Nothing | None = None
     annotations: Nothing | None = None
 
-    def text(self) -> str:
-        """The content as one string; parts are on lines of their own, as vLLM has them."""
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content)
-
-    def for_template(self) -> dict[str, str]:
-        """The message as a chat template knows it: no template has developers."""
+    def for_template(self) -> dict[str, object]:
+        """The message as `encode_prompt` takes it: no template has developers."""
         role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": self.text()}
+        return {"role": role, "content": self.model_dump()["content"]}
 
 
 class ChatBody(GenerationBody):

@@ -43,11 +43,12 @@ async def tokenize(body: TokenizeBody, backend: BackendDep) -> Tokens:
     else:
         raise invalid("give either prompt or messages", param="prompt")
     try:
-        token_ids = await run_in_threadpool(encode_prompt, prompt, preparer.engine.tokenizer)
+        encoded = await run_in_threadpool(encode_prompt, prompt, preparer.engine.tokenizer)
     except PromptError as error:
         raise invalid(
             str(error), param="prompt" if body.messages is None else "messages"
         ) from error
+    token_ids = encoded.token_ids
     return Tokens(tokens=token_ids, count=len(token_ids), max_model_len=preparer.max_model_len)
 
 

@@ -202,7 +202,9 @@ def test_usage_comes_last_and_only_when_asked_for(client: openai.OpenAI) -> None
     )
     assert last.choices == []
     assert last.usage is not None
-    assert last.usage.prompt_tokens == len(encode_prompt(MESSAGES, offline_engine().tokenizer))
+    assert last.usage.prompt_tokens == len(
+        encode_prompt(MESSAGES, offline_engine().tokenizer).token_ids
+    )
     assert last.usage.completion_tokens == len(offline(body).token_ids)
     assert all(chunk.usage is None for chunk in chunks)
     metrics = (last.model_extra or {})["metrics"]

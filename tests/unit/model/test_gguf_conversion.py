@@ -1,8 +1,11 @@
 """GGUF files: one conversion per content and dtype, and clear words for files that are no such."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny_gguf
 import torch
 from gguf import GGUFWriter
 
@@ -10,6 +13,8 @@ from selfdraft.errors import CorruptDownloadError, ModelNotFoundError, Unsupport
 from selfdraft.model import gguf_conversion
 from selfdraft.model.embedded import EmbeddedModel
 from selfdraft.model.gguf_conversion import converted_embedded, converted_file
+from selfdraft.model.loading import load_model
+from selfdraft.model.model_cache import find_damage
 
 MODEL = EmbeddedModel("toy", "llm-toy==1.0", "llm_toy/toy.Q4.gguf", 4, "0123456789abcdef" * 4)
 
@@ -117,3 +122,67 @@ def test_a_model_that_transformers_does_not_know(tmp_path: Path) -> None:
     gguf = write_gguf(tmp_path / "toy.gguf")
     with pytest.raises(UnsupportedModelError, match="transformers cannot read"):
         converted_file(gguf, torch.float32)
+
+
+def test_a_whole_file(home: Path, tmp_path: Path) -> None:
+    """Guards against refusing a file that nothing is wrong with; `none` is no scaling."""
+    for scaling in (None, "none"):
+        gguf = tiny_gguf.write_gguf(tmp_path / f"{scaling}.gguf", rope_scaling=scaling)
+        assert (converted_file(gguf, torch.float32) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        (["blk.1."], r"lacks model\.layers\.1\..* and 5 more"),
+        (["blk.1.ffn_up"], r"lacks model\.layers\.1\.mlp\.up_proj\.weight,"),
+        (["output_norm"], r"lacks model\.norm\.weight,"),
+        (["token_embd", "output.weight"], r"lacks lm_head\.weight, model\.embed_tokens"),
+    ],
+)
+def test_a_file_without_some_of_its_tensors(
+    home: Path, tmp_path: Path, left_out: list[str], message: str
+) -> None:
+    """Guards against random numbers that are kept and used from then on (fault A2)."""
+    gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf", leave_out=left_out)
+    with pytest.raises(CorruptDownloadError, match=message):
+        converted_file(gguf, torch.float32)
+    assert [path for path in (home / "models").iterdir() if path.is_dir()] == []
+
+
+def test_a_file_without_its_head_is_a_tied_model(home: Path, tmp_path: Path) -> None:
+    """Guards against a random head: the format has no other word for a tied one (llama.cpp too)."""
+    gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf", leave_out=["output.weight"])
+    model = load_model(gguf, dtype="float32").model
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parts": 2}, "is part 1 of 2 of a model: join the parts"),
+        ({"add": {"blk.0.attn_q.bias": (64,)}}, "66,944 weights and .* 66,880"),
+        ({"add": {"blk.2.ffn_up.weight": (96, 64)}}, "some would not be used"),
+        ({"add": {"rope_freqs.weight": (8,)}}, "scales its rotary angles"),
+        ({"rope_scaling": "yarn"}, r"rotary angles \(yarn\)"),
+    ],
+)
+def test_a_file_of_which_a_part_would_be_lost(
+    home: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    """Guards against what transformers leaves out of a GGUF file without a word (fault A2)."""
+    gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf", **options)
+    with pytest.raises(UnsupportedModelError, match=message):
+        converted_file(gguf, torch.float32)
+    assert not (home / "models").exists() or list((home / "models").glob("toy*")) == []
+
+
+def test_what_an_earlier_version_kept_is_looked_at_again(home: Path, tmp_path: Path) -> None:
+    """Guards against random numbers that were kept when nothing looked for them (fault A2)."""
+    gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf")
+    entry = converted_file(gguf, torch.float32)
+    manifest = json.loads((entry / "selfdraft.json").read_text())
+    (entry / "selfdraft.json").write_text(json.dumps(manifest | {"format": 1}))
+    assert find_damage(entry) == "an earlier version of selfdraft made it, which checked less"
+    converted_file(gguf, torch.float32)
+    assert find_damage(entry) is None

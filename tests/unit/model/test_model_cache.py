@@ -129,7 +129,7 @@ def become_a_file(entry: Path) -> None:
         (lose_manifest, "selfdraft.json is missing"),
         (garble_manifest, "selfdraft.json is unreadable"),
         (write_other_json, "selfdraft.json is unreadable"),
-        (age, "another version"),
+        (age, "an earlier version"),
         (become_a_file, "no such folder"),
     ],
 )

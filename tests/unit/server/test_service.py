@@ -12,6 +12,7 @@ from server_runs import Gate, in_loop, settings, until
 
 from selfdraft.decoding.stats import Stats
 from selfdraft.errors import ConfigError, ModelNotFoundError
+from selfdraft.prompt import EncodedPrompt
 from selfdraft.server.errors import ApiError
 from selfdraft.server.job import Ask, Ended, Job, Written
 from selfdraft.server.metrics import Metrics, Snapshot
@@ -60,7 +61,8 @@ class ToyEngine:
         self.alive: set[ToyGeneration] = set()
         self.most_alive = 0
 
-    def stream(self, token_ids: list[int], **options: Any) -> ToyGeneration:
+    def stream(self, prompt: EncodedPrompt, **options: Any) -> ToyGeneration:
+        token_ids = prompt.token_ids
         if token_ids[0] < 0:
             raise ConfigError("seed is bad")
         return ToyGeneration(self, token_ids)
@@ -81,7 +83,7 @@ async def service_of(engine: ToyEngine, **overrides: Any) -> AsyncIterator[Servi
 
 
 def new_job(length: int, name: int, *, num_choices: int = 1) -> Job:
-    asks = [Ask([length, name], "off", {}) for _ in range(num_choices)]
+    asks = [Ask(EncodedPrompt([length, name]), "off", {}) for _ in range(num_choices)]
     return Job("id", asks, 2, asyncio.get_running_loop())
 
 
