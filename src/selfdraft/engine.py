@@ -19,6 +19,7 @@ from selfdraft.model.target import Target
 from selfdraft.prompt import Prompt, encode_prompt, require_fits
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.trace import Trace
+from selfdraft.tested_versions import warn_of_untested_versions
 from selfdraft.text_stream import TextSink
 
 # Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
@@ -69,7 +70,11 @@ class Engine:
 
         Raises:
             UnsupportedModelError: the model cannot be decoded speculatively without risk.
+
+        Warns:
+            SelfdraftWarning: torch or transformers is newer than any version tested.
         """
+        warn_of_untested_versions()
         make_target = Target.packed if pack else Target
         self.target = make_target(
             model, draft_memory_limit=draft_memory_limit, keeps_copies=remember

@@ -19,6 +19,7 @@ LAYERS = (
         "generate_options",
         "generation",
         "pass_costs",
+        "tested_versions",
         "transformers_bridge",
         "tuning",
     ),

@@ -86,7 +86,7 @@ class ModelOptions:
                 from selfdraft.engine import Engine
                 from selfdraft.model.loading import pull
 
-                stack.enter_context(quiet_libraries(is_verbose=self.verbose))
+                stack.enter_context(quiet_libraries(is_verbose=self.verbose, hides_own=quiet))
                 stack.enter_context(_torch_threads(self.threads))
             # Shows by itself what takes long, so there is no spinner over it.
             folder = pull(self.model, dtype=self.dtype, device=self.device)

@@ -1,6 +1,7 @@
 """The parts that draw: statistics, comparisons, JSON."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 from selfdraft.bench.contract import Comparison, Contract, _compare, _Output
 from selfdraft.cli import check
 from selfdraft.cli.generate import _in_turn
+from selfdraft.cli.quiet import quiet_libraries
 from selfdraft.cli.stats_table import SpeedComparison
 from selfdraft.cli.terminal import write_json
 from selfdraft.decoding.stats import Stats
+from selfdraft.errors import SelfdraftWarning
 from selfdraft.generation import Result
 from selfdraft.text_stream import Piece
 
@@ -86,3 +89,13 @@ def test_a_divergence_says_what_rounding_explains(
     text = " ".join(capsys.readouterr().err.split())
     assert f"prompt 3 parts after 0 tokens, vanilla 0 against 1, margin {words}" in text
     assert "rounding explains up to 2.0000)" in text
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_selfdraft_warns_of_is_a_line(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against a warning that is hidden with those of the libraries, or shows our code."""
+    with quiet_libraries(is_verbose=False, hides_own=quiet):
+        warnings.warn("a library's", FutureWarning, stacklevel=1)
+        warnings.warn("torch 9 is newer", SelfdraftWarning, stacklevel=1)
+    expected = "" if quiet else "warning: torch 9 is newer\n"
+    assert capsys.readouterr().err == expected
