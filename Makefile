@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check fix test-slow docs bench bench-smoke clean
+.PHONY: help demo check fix test-slow check-wheel check-oldest docs bench bench-smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,21 @@ fix: $(READY)  ## put format and simple lint right
 
 test-slow: $(READY)  ## the tests on the real default model
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m slow
+
+# Both install anew what users may have, and leave the environment of the other targets alone. torch
+# is the one of constraints.txt in each: any other build of it is several GB.
+check-wheel:  ## the built wheel with the newest of everything else, in a clean environment
+	rm -rf build/wheel && $(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet -c constraints.txt torch
+	build/wheel/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[serve]"
+	cd build/wheel && venv/bin/python ../../tests/clean_install/try_wheel.py ../..
+
+check-oldest:  ## the fast tests with the oldest versions that pyproject.toml admits
+	rm -rf build/oldest && $(PYTHON) -m venv --clear build/oldest/venv
+	build/oldest/venv/bin/python -m pip install --quiet -c constraints.txt torch
+	build/oldest/venv/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[dev]'
+	build/oldest/venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m "not slow" -W ignore::DeprecationWarning
 
 docs: $(READY)  ## write docs/cli.md from the commands' own help
 	$(BIN)/python -m selfdraft.cli.reference > docs/cli.md

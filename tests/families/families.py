@@ -137,7 +137,7 @@ def _plain(*model_types: str) -> list[Family]:
     return [Family(model_type=model_type) for model_type in model_types]
 
 
-FAMILIES: tuple[Family, ...] = (
+_DECODED: tuple[Family, ...] = (
     Family(model_type="llama", is_fast=True),
     Family(model_type="gpt2", is_fast=True),
     Family(
@@ -370,7 +370,7 @@ _STATE = "keeps a recurrent state"
 _LINEAR = "layer 0 .* is of type linear_attention"
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16}
 
-REFUSED: tuple[Refused, ...] = (
+_REFUSED: tuple[Refused, ...] = (
     Refused(model_type="bamba", reason=_LINEAR, options={**_MAMBA, "attn_layer_indices": [1]}),
     Refused(
         model_type="bart",
@@ -430,6 +430,13 @@ REFUSED: tuple[Refused, ...] = (
         model_type="zamba2", reason=_LINEAR, options={"layers_block_type": ["mamba", "hybrid"] * 2}
     ),
 )
+
+
+_KNOWN = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+FAMILIES = tuple(family for family in _DECODED if family.model_type in _KNOWN)
+REFUSED = tuple(family for family in _REFUSED if family.model_type in _KNOWN)
+"""Those that the installed version of transformers has; the newest has all."""
+IS_COMPLETE = len(FAMILIES) == len(_DECODED) and len(REFUSED) == len(_REFUSED)
 
 
 def tiny(family: Family | Refused, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
