@@ -64,7 +64,7 @@ def test_copies_from_earlier_conversations_are_an_option(
 def test_commands_answer_on_stderr(run: Run, tiny: Path) -> None:
     """Guards the commands that show something, before and after there is an answer."""
     stdin = "/help\n/stats\nhello\n/stats\n/draft\n/draft off\n/system\n"
-    result = run("chat", tiny, *BRIEF, stdin=stdin)
+    result = run("chat", tiny, *BRIEF, "--dtype", "bfloat16", stdin=stdin)
     assert result.exit_code == 0
     assert all(f"/{name}" in result.stderr for name in ("reset", "system", "draft", "save", "exit"))
     assert "error: there is no answer yet" in result.stderr
