@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt $(wildcard src/selfdraft/model/*.[ch])
+$(READY): pyproject.toml constraints.txt $(wildcard src/selfdraft/model/kernels/csrc/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "selfdraft needs Python 3.11 or later: make PYTHON=python3.11")'
 	@echo "installing torch and what selfdraft needs into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
@@ -64,4 +64,4 @@ bench-smoke: $(READY)  ## a small benchmark from prompts to page; fails if a dra
 	$(BIN)/selfdraft bench simulate --check smollm2-135m
 
 clean:  ## remove the environment and caches of tools
-	rm -rf $(VENV) build src/selfdraft/model/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build src/selfdraft/model/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,8 +20,8 @@ _CHECKED_MODULES = (
     "selfdraft.decoding",
     "selfdraft.drafting.no_drafter",
     "selfdraft.drafting.self_drafter",
-    "selfdraft.model.attention",
-    "selfdraft.model.kv_cache",
+    "selfdraft.model.attention.interface",
+    "selfdraft.model.cache.kv_cache",
     "selfdraft.model.target",
     "selfdraft.model.view",
 )
@@ -31,7 +31,7 @@ jaxtyping.install_import_hook(list(_CHECKED_MODULES), "runtime_types.check_types
 # What is learned of a model is kept in the cache folder. Tests must neither write to the user's nor
 # be helped by what is there, but converting the default model again would take 15 s: its folders
 # are linked. Set here, before any test module looks at the environment.
-from selfdraft.model.model_cache import cache_home  # noqa: E402
+from selfdraft.storage.model_cache import cache_home  # noqa: E402
 
 _USERS_HOME = cache_home()
 _TESTS_HOME = Path(tempfile.mkdtemp(prefix="selfdraft-tests-"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfdraft.errors import SelfdraftError
     from selfdraft.generation import Generation, Result
     from selfdraft.model.skip_set import SkipSet
-    from selfdraft.text_stream import Piece
+    from selfdraft.text.text_stream import Piece
     from selfdraft.transformers_bridge import custom_generate
 
 __version__ = version("selfdraft")
@@ -39,7 +39,7 @@ _MODULES = {
     "DraftConfig": "selfdraft.drafting.draft_config",
     "Engine": "selfdraft.engine",
     "Generation": "selfdraft.generation",
-    "Piece": "selfdraft.text_stream",
+    "Piece": "selfdraft.text.text_stream",
     "Result": "selfdraft.generation",
     "SelfdraftError": "selfdraft.errors",
     "SkipSet": "selfdraft.model.skip_set",

@@ -13,7 +13,7 @@ from selfdraft.decoding.loop import Drafter
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafting.draft_memory import DraftMemory
-from selfdraft.drafting.earlier_texts import EarlierTexts
+from selfdraft.drafting.free.earlier_texts import EarlierTexts
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter

@@ -14,13 +14,13 @@ from selfdraft.decoding.loop import Drafter, speculate
 from selfdraft.decoding.state import DecodingState, TokenSink
 from selfdraft.drafts import Draft, Drafts
 from selfdraft.generation import Generation, Result
-from selfdraft.model.loading import load_model
+from selfdraft.model.loading.load import load_model
 from selfdraft.model.target import Target
-from selfdraft.prompt import Prompt, encode_prompt, require_fits
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.trace import Trace
 from selfdraft.tested_versions import warn_of_untested_versions
-from selfdraft.text_stream import TextSink
+from selfdraft.text.prompt import Prompt, encode_prompt, require_fits
+from selfdraft.text.text_stream import TextSink
 
 # Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
 # More are allocated when they are needed.

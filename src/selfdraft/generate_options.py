@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from selfdraft.errors import ConfigError
-from selfdraft.model.cache_argument import CACHE_ARGUMENTS
-from selfdraft.model.given_cache import given_cache, problem_with
+from selfdraft.model.cache.cache_argument import CACHE_ARGUMENTS
+from selfdraft.model.cache.given_cache import given_cache, problem_with
 
 # What `generate` turns into the processors, criteria and lengths that arrive here.
 _IN_PROCESSORS = """

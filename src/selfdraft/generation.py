@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from selfdraft.decoding.loop import Round
 from selfdraft.decoding.state import DecodingState, FinishReason
 from selfdraft.decoding.stats import Stats
-from selfdraft.text_stream import Piece, TextSink, TokenLogprob
+from selfdraft.text.text_stream import Piece, TextSink, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import torch
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.engine import Engine
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.placement import available_memory
 from selfdraft.model.view import ModelView
 

@@ -33,8 +33,8 @@ from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError, SelfdraftWarning
 from selfdraft.generate_options import require_supported
-from selfdraft.model.given_cache import fill, given_cache, named_in_output
-from selfdraft.prompt import require_fits
+from selfdraft.model.cache.given_cache import fill, given_cache, named_in_output
+from selfdraft.text.prompt import require_fits
 
 
 def custom_generate(

@@ -22,9 +22,9 @@ from selfdraft.pass_costs import rising, seconds_of_rows, time_passes
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import SkipSearch
-from selfdraft.search.skip_space import SkipSpace, Units
 from selfdraft.search.speed_objective import predict
-from selfdraft.search.strategies import Strategy, new_proposer
+from selfdraft.search.strategies.skip_space import SkipSpace, Units
+from selfdraft.search.strategies.table import Strategy, new_proposer
 from selfdraft.search.trace import Trace
 
 _NUM_REPEATS = 5

@@ -9,9 +9,10 @@ from source_tree import PACKAGE, module_name, source_files
 
 LAYERS = (
     ("config", "errors", "shapes"),
+    ("storage",),
     ("model",),
     ("decoding",),
-    ("drafting", "grammar", "grammar_trial", "prompt", "search", "text_stream"),
+    ("drafting", "search", "text"),
     (
         "adaptive",
         "drafts",
@@ -29,6 +30,20 @@ LAYERS = (
 layer and those below it."""
 
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+
+MODEL_LAYERS = (
+    ("draft_plan", "placement", "sharing", "skip_set"),
+    ("cache",),
+    ("kernels",),
+    ("attention", "weights"),
+    ("view",),
+    ("structure",),
+    ("layer_walk", "target"),
+    ("loading",),
+)
+"""The parts of `model/`, by the same rule."""
+
+MODEL_RANKS = {part: rank for rank, parts in enumerate(MODEL_LAYERS) for part in parts}
 
 MODELLING = (
     "transformers.models",
@@ -81,6 +96,23 @@ def test_imports_go_down(path: Path) -> None:
     assert not wrong, f"{module_name(path)} imports from above: {wrong}"
 
 
+def model_part(module: str) -> str:
+    """The part of `model/` that `module` belongs to; "" for modules elsewhere."""
+    names = [*module.split("."), "", ""]
+    return names[2] if names[1] == "model" else ""
+
+
+@pytest.mark.parametrize("path", source_files(), ids=module_name)
+def test_imports_go_down_inside_the_model(path: Path) -> None:
+    """Guards against a kernel that knows who loads a model."""
+    part = model_part(module_name(path))
+    if not part:
+        return
+    reached = [model_part(f"{module}.{name}") for module, name in imports_of(path)]
+    wrong = {other for other in reached if other and MODEL_RANKS[other] > MODEL_RANKS[part]}
+    assert not wrong, f"{module_name(path)} imports from above: {wrong}"
+
+
 @pytest.mark.parametrize("path", source_files(), ids=module_name)
 def test_only_model_knows_modelling_code(path: Path) -> None:
     """Guards against names of transformers' internals that spread through the package."""
@@ -96,7 +128,9 @@ def test_only_model_knows_modelling_code(path: Path) -> None:
 
 def test_table_of_layers_is_complete() -> None:
     """Guards against a new part of the package that no rule speaks of."""
-    assert {part_of(module_name(path)) for path in source_files()} <= RANKS.keys()
+    names = [module_name(path) for path in source_files()]
+    assert {part_of(name) for name in names} == RANKS.keys()
+    assert {model_part(name) for name in names} - {""} == MODEL_RANKS.keys()
 
 
 def test_the_rule_can_fail() -> None:
@@ -105,3 +139,5 @@ def test_the_rule_can_fail() -> None:
     assert RANKS[target_part("selfdraft", "Engine")] > RANKS["engine"]
     assert RANKS[target_part("selfdraft", "errors")] == RANKS["config"]
     assert part_of("selfdraft") == ""
+    assert model_part("selfdraft.model.cache.kv_cache") == "cache"
+    assert MODEL_RANKS["loading"] > MODEL_RANKS["cache"]

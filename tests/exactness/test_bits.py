@@ -19,8 +19,9 @@ from tree_strategies import parent_lists
 
 from selfdraft import DraftConfig, Engine
 from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
-from selfdraft.model import attention_kernel, rms_norm, tile_linear
-from selfdraft.model.packing import pack_linears
+from selfdraft.model.attention import attention_kernel
+from selfdraft.model.kernels import rms_norm, tile_linear
+from selfdraft.model.kernels.packing import pack_linears
 from selfdraft.model.target import Target
 
 KERNELS: dict[str, tuple[ModuleType, ...]] = {

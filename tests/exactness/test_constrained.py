@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from selfdraft import DraftConfig, Engine, Result, SkipSet
 from selfdraft.decoding.penalties import FrequencyPresencePenalty, LogitBias
 from selfdraft.drafts import Draft
-from selfdraft.grammar import Grammars
+from selfdraft.text.grammar import Grammars
 
 PROMPT = byte_tokenizer()("the word on the END, the")["input_ids"]
 NUM_TOKENS = 48

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from selfdraft.bench.contract import TRANSFORMERS, Comparison, Contract, check_contract
 from selfdraft.bench.planted import plant
-from selfdraft.bench.prompts import encode_all, load_prompts
+from selfdraft.bench.run.contract import TRANSFORMERS, Comparison, Contract, check_contract
+from selfdraft.bench.tasks.prompts import encode_all, load_prompts
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.engine import Engine
 

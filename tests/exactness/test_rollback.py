@@ -7,7 +7,7 @@ from tiny_models import DRAFTS, make_prompt, tiny_engine, tiny_model
 
 from selfdraft import Engine
 from selfdraft.decoding.loop import speculate
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 
 PROMPT = make_prompt(7)
 

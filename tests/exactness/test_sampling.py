@@ -23,7 +23,7 @@ from selfdraft import DraftConfig, Engine, SkipSet
 from selfdraft.decoding.loop import Drafter, decode_round
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.no_drafter import NoDrafter
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.target import Target
 
 OPTIONS: list[dict[str, float]] = [

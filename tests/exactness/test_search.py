@@ -18,7 +18,7 @@ from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.router import Router
 from selfdraft.drafting.self_drafter import SelfDrafter
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.search import online_search
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig

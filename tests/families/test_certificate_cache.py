@@ -16,8 +16,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from unknown_models import FusedForCausalLM, OddForCausalLM, build
 
 from selfdraft.errors import UnsupportedModelError
-from selfdraft.model.fingerprint import fingerprint_of
-from selfdraft.model.probe import Probe
+from selfdraft.model.structure.fingerprint import fingerprint_of
+from selfdraft.model.structure.probe import Probe
 from selfdraft.model.target import Target
 
 

@@ -15,7 +15,7 @@ from tiny_models import transformers_greedy
 from transformers import PreTrainedModel
 
 from selfdraft import DraftConfig, SkipSet
-from selfdraft.model.sublayers import DecoderLayers
+from selfdraft.model.structure.sublayers import DecoderLayers
 
 NUM_NEW_TOKENS = 12
 

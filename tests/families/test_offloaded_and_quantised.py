@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from selfdraft import DraftConfig, Engine, SkipSet
-from selfdraft.cli.model_report import report_on
+from selfdraft.cli.inspect.model_report import report_on
 from selfdraft.errors import UnsupportedModelError
 from selfdraft.model.target import Target
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from selfdraft import DraftConfig, Engine
 from selfdraft.errors import PromptError
-from selfdraft.text_stream import Detokenizer
+from selfdraft.text.text_stream import Detokenizer
 
 _SPACE = "\u2581"
 _REPLACEMENT = "\ufffd"

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from selfdraft.bench.peak_memory import peak_bytes, reset_peak
+from selfdraft.bench.run.peak_memory import peak_bytes, reset_peak
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.draft_plan import DraftPlan
-from selfdraft.model.kv_cache import KVCache
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.model.view import ModelView
 

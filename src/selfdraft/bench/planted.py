@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from selfdraft.errors import UnsupportedModelError
-from selfdraft.model.discovery import find_layer_list
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.structure.discovery import find_layer_list
 
 _OUTPUT_PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
 

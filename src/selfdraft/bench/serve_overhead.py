@@ -17,15 +17,15 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
-from selfdraft.bench.tasks import BenchPrompt
+from selfdraft.bench.tasks.task import BenchPrompt
 from selfdraft.drafts import DraftName
 from selfdraft.engine import Engine
 from selfdraft.errors import PeerError
-from selfdraft.prompt import Prompt
 from selfdraft.server.app import create_app
 from selfdraft.server.running import DrainingServer, listen
 from selfdraft.server.service import Service
 from selfdraft.server.settings import ServerSettings
+from selfdraft.text.prompt import Prompt
 
 _HOST = "127.0.0.1"
 MODEL = "measured"

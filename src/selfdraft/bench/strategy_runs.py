@@ -14,7 +14,7 @@ from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.search.strategies import Strategy
+from selfdraft.search.strategies.table import Strategy
 from selfdraft.tuning import PassCosts, Tuning
 
 CHECKPOINTS = (1, 5, 10, 25, 50, 100)

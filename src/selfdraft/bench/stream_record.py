@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from selfdraft.bench.result_folder import write_json_file
-from selfdraft.bench.runner import Ending
+from selfdraft.bench.run.result_folder import write_json_file
+from selfdraft.bench.run.runner import Ending
 from selfdraft.bench.stream_runner import Passage, Segment
 from selfdraft.bench.stream_summary import StreamRow, summarise_stream
 from selfdraft.errors import ConfigError

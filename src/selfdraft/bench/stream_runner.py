@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from selfdraft.adaptive import AdaptiveDrafter
-from selfdraft.bench.methods import Request
-from selfdraft.bench.runner import Ending
+from selfdraft.bench.methods.method import Request
+from selfdraft.bench.run.runner import Ending
 from selfdraft.bench.stream_drafts import StreamDraft
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser

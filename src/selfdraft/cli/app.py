@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from selfdraft.cli.bench import bench
-from selfdraft.cli.chat import chat
+from selfdraft.cli.bench.commands import bench
+from selfdraft.cli.chat.command import chat
 from selfdraft.cli.check import check
 from selfdraft.cli.command import add_command, new_group
 from selfdraft.cli.cores import keep_threads_awake
 from selfdraft.cli.generate import generate
-from selfdraft.cli.inspect import inspect
+from selfdraft.cli.inspect.command import inspect
 from selfdraft.cli.pull import pull
 from selfdraft.cli.search import search
 from selfdraft.cli.serve import serve

@@ -12,7 +12,7 @@ from selfdraft.cli.terminal import progress_bar, stderr_console, write_json
 from selfdraft.config import require
 
 if TYPE_CHECKING:
-    from selfdraft.bench.contract import Comparison, Contract
+    from selfdraft.bench.run.contract import Comparison, Contract
 
 EXIT_BROKEN_CONTRACT = 1
 
@@ -66,8 +66,8 @@ def check(model: ModelOptions, prompts: PromptSetOptions) -> None:
 
       selfdraft check smollm2-135m --limit 2 --max-new-tokens 32
     """
-    from selfdraft.bench.contract import Contract, check_contract, num_steps
-    from selfdraft.bench.prompts import encode_all, load_prompts
+    from selfdraft.bench.run.contract import Contract, check_contract, num_steps
+    from selfdraft.bench.tasks.prompts import encode_all, load_prompts
 
     texts = load_prompts(prompts.prompts, prompts.limit)
     with model.engine("swift") as engine:

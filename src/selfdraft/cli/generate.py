@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from selfdraft.drafts import Draft
     from selfdraft.engine import Engine
     from selfdraft.generation import Result
-    from selfdraft.prompt import Prompt
-    from selfdraft.text_stream import Piece
+    from selfdraft.text.prompt import Prompt
+    from selfdraft.text.text_stream import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

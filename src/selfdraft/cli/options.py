@@ -84,7 +84,7 @@ class ModelOptions:
         with ExitStack() as stack:
             with spinner("starting torch", hidden=hidden):
                 from selfdraft.engine import Engine
-                from selfdraft.model.loading import pull
+                from selfdraft.model.loading.load import pull
 
                 stack.enter_context(quiet_libraries(is_verbose=self.verbose, hides_own=quiet))
                 stack.enter_context(_torch_threads(self.threads))

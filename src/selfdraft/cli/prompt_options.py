@@ -12,7 +12,7 @@ from selfdraft.errors import PromptError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from selfdraft.prompt import Prompt
+    from selfdraft.text.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

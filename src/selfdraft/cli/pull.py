@@ -36,7 +36,7 @@ def pull(
       selfdraft pull smollm2-135m
     """
     with spinner("starting torch", hidden=verbose):
-        from selfdraft.model import loading
+        from selfdraft.model.loading import load as loading
     with quiet_libraries(is_verbose=verbose):
         folder = loading.pull(model, dtype=dtype, device=device)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfdraft.cli.command import EXIT_INTERRUPTED, AsJson
-from selfdraft.cli.layer_map import layer_map
+from selfdraft.cli.inspect.layer_map import layer_map
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, say, stderr_console, write_json
 from selfdraft.config import require
@@ -117,7 +117,7 @@ def search(model: ModelOptions, options: SearchOptions) -> None:
 
       selfdraft search smollm2-135m --minutes 2
     """
-    from selfdraft.bench.prompts import encode_all, load_prompts
+    from selfdraft.bench.tasks.prompts import encode_all, load_prompts
     from selfdraft.search.store import DraftStore
     from selfdraft.search.trace import TraceFile
     from selfdraft.tuning import Tuning, measure_costs, record_windows

@@ -16,7 +16,7 @@ from selfdraft.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from selfdraft.text_stream import Piece
+    from selfdraft.text.text_stream import Piece
 
 # A spinner's thread takes time from the model, so it turns slowly.
 _SPINNER_HERTZ = 5

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.stats import Stats
 from selfdraft.decoding.token_tree import Source
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.shapes import VocabLogits
 
 FinishReason = Literal["eos", "stop", "length", "context"]

@@ -2,8 +2,8 @@
 
 from selfdraft.drafting.calibration import Calibration
 from selfdraft.drafting.cost_model import CostModel
+from selfdraft.drafting.free.recycling import SuccessorTable
 from selfdraft.drafting.prices import Rate
-from selfdraft.drafting.recycling import SuccessorTable
 
 _RECENT_PLACES = 64
 

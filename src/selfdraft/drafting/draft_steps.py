@@ -9,7 +9,7 @@ import torch
 
 from selfdraft.decoding.state import DecodingState
 from selfdraft.drafting.calibration import Candidate
-from selfdraft.drafting.free_drafts import Copy
+from selfdraft.drafting.free.free_drafts import Copy
 from selfdraft.model.view import ModelView
 
 _NUM_CANDIDATES = 4

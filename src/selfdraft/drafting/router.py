@@ -15,9 +15,9 @@ from selfdraft.decoding.token_tree import MAX_NODES, TokenTree
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep, SelfDraft, level
-from selfdraft.drafting.free_drafts import FreeDrafts, Place
+from selfdraft.drafting.free.free_drafts import FreeDrafts, Place
+from selfdraft.drafting.free.suffix_automaton import SuffixAutomaton
 from selfdraft.drafting.prices import Prices, Rate, chain_worth
-from selfdraft.drafting.suffix_automaton import SuffixAutomaton
 from selfdraft.drafting.tree_growth import Growth, Node, grow, main_path_first
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView

@@ -8,7 +8,7 @@ from selfdraft.decoding.token_tree import Source, TokenTree
 from selfdraft.drafting.calibration import Candidate
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.draft_steps import DraftStep
-from selfdraft.drafting.free_drafts import FreeDrafts, Place
+from selfdraft.drafting.free.free_drafts import FreeDrafts, Place
 from selfdraft.drafting.prices import Prices
 
 # Nodes that are tried past the best size so far: passes get dearer in steps, not row by row.

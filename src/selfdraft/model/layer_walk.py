@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from selfdraft.model.kv_cache import KVCache
-from selfdraft.model.stubs import first_tensor
+from selfdraft.model.cache.kv_cache import KVCache
+from selfdraft.model.structure.stubs import first_tensor
 from selfdraft.model.view import ModelView
 from selfdraft.shapes import HiddenStates
 

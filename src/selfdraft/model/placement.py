@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from selfdraft.errors import ConfigError, UnsupportedModelError
-from selfdraft.model.progress import first_line
+from selfdraft.storage.progress import first_line
 
 _DTYPES = {
     "bfloat16": torch.bfloat16,

@@ -9,28 +9,28 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
 
 from selfdraft.errors import UnsupportedModelError
-from selfdraft.model import tile_linear
-from selfdraft.model.attention import IMPLEMENTATION
-from selfdraft.model.cache_argument import CACHE_ARGUMENTS, cache_argument
-from selfdraft.model.certifying import certify
-from selfdraft.model.copy_cache import CopyCache
-from selfdraft.model.discovery import layer_stubs
+from selfdraft.model.attention.interface import IMPLEMENTATION
+from selfdraft.model.cache.cache_argument import CACHE_ARGUMENTS, cache_argument
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.draft_plan import DraftPlan, WeightBits
-from selfdraft.model.fingerprint import Fingerprint, fingerprint_of
-from selfdraft.model.huge_pages import HugePages
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.kernels import tile_linear
+from selfdraft.model.kernels.own_parts import own_parts
+from selfdraft.model.kernels.packing import pack_linears, unpack_linears
 from selfdraft.model.layer_walk import LayerWalk
-from selfdraft.model.low_bit import LowBitCopies, Substitutes
-from selfdraft.model.own_parts import own_parts
-from selfdraft.model.packing import pack_linears, unpack_linears
-from selfdraft.model.probe import decoder_config
-from selfdraft.model.progress import first_line
 from selfdraft.model.sharing import FAILURES, share
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.model.step_bytes import StepBytes
-from selfdraft.model.stubs import StubModule
-from selfdraft.model.sublayers import DecoderLayers
+from selfdraft.model.structure.certifying import certify
+from selfdraft.model.structure.discovery import layer_stubs
+from selfdraft.model.structure.fingerprint import Fingerprint, fingerprint_of
+from selfdraft.model.structure.probe import decoder_config
+from selfdraft.model.structure.step_bytes import StepBytes
+from selfdraft.model.structure.stubs import StubModule
+from selfdraft.model.structure.sublayers import DecoderLayers
 from selfdraft.model.view import ModelView
+from selfdraft.model.weights.copy_cache import CopyCache
+from selfdraft.model.weights.low_bit import LowBitCopies, Substitutes
+from selfdraft.storage.huge_pages import HugePages
+from selfdraft.storage.progress import first_line
 
 # What a cache of keys and values can roll back; everything else has a state that moves on.
 _ROLLED_BACK = {"full_attention", "sliding_attention", "chunked_attention", "dummy"}

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from selfdraft.model.cache_argument import cache_argument
-from selfdraft.model.kv_cache import KVCache
-from selfdraft.model.packing import PackedLinear
+from selfdraft.model.attention.row_paths import RowPaths
+from selfdraft.model.cache.cache_argument import cache_argument
+from selfdraft.model.cache.kv_cache import KVCache
+from selfdraft.model.kernels.packing import PackedLinear
 from selfdraft.model.placement import running_device
-from selfdraft.model.quantisation import is_quantised
-from selfdraft.model.row_paths import RowPaths
+from selfdraft.model.weights.quantisation import is_quantised
 from selfdraft.shapes import Logits
 
 # oneDNN's bfloat16 linear gives a row the same bits for 2..n rows, but not for 1. torch asks it

@@ -7,7 +7,7 @@ import torch
 
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.state import DecodingState
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.view import ModelView
 
 

@@ -20,9 +20,9 @@ from selfdraft.search.change_point import AcceptanceDrop
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import WORTHWHILE, SkipSearch, Trial
-from selfdraft.search.skip_space import SkipSpace, Units
 from selfdraft.search.speed_objective import Costs, predict
-from selfdraft.search.strategies import Strategy, new_proposer
+from selfdraft.search.strategies.skip_space import SkipSpace, Units
+from selfdraft.search.strategies.table import Strategy, new_proposer
 from selfdraft.search.time_budget import TimeBudget
 from selfdraft.search.trace import NoTrace, Trace
 

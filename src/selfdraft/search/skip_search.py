@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from selfdraft.search.hidden_state_sets import HiddenStateSets
 from selfdraft.search.matchness import Agreement, Window
-from selfdraft.search.proposals import Evidence, Proposer, Swaps, Walk
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.strategies.hidden_state_sets import HiddenStateSets
+from selfdraft.search.strategies.proposals import Evidence, Proposer, Swaps, Walk
+from selfdraft.search.strategies.skip_space import SkipSpace, Units
 from selfdraft.search.trace import NoTrace, Trace
 
 Score = Callable[[Units, Window], Agreement]

@@ -18,16 +18,16 @@ from typing import Any
 from filelock import FileLock
 
 from selfdraft.errors import SkipSetError
-from selfdraft.model.json_document import (
+from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.structure.sublayers import DecoderLayers
+from selfdraft.storage.json_document import (
     DamagedDocumentError,
     read_document,
     set_aside,
     write_document,
 )
-from selfdraft.model.model_cache import cache_home
-from selfdraft.model.progress import first_line, say
-from selfdraft.model.skip_set import SkipSet
-from selfdraft.model.sublayers import DecoderLayers
+from selfdraft.storage.model_cache import cache_home
+from selfdraft.storage.progress import first_line, say
 
 _FORMAT = 1
 _MOST_OF_A_DOMAIN = 4

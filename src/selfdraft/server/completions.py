@@ -7,7 +7,7 @@ from selfdraft.server.answer_shape import AnswerShape, finite, text_of
 from selfdraft.server.job import FinishReason, ShownPiece
 from selfdraft.server.protocol import CompletionBody
 from selfdraft.server.token_texts import TokenTexts
-from selfdraft.text_stream import TokenLogprob
+from selfdraft.text.text_stream import TokenLogprob
 
 
 class CompletionShape(AnswerShape):

@@ -14,9 +14,9 @@ from transformers import LogitsProcessor
 
 from selfdraft.config import RequestOptions
 from selfdraft.drafts import Draft
-from selfdraft.prompt import EncodedPrompt
 from selfdraft.server.errors import ApiError
-from selfdraft.text_stream import Piece, TokenLogprob
+from selfdraft.text.prompt import EncodedPrompt
+from selfdraft.text.text_stream import Piece, TokenLogprob
 
 FinishReason = Literal["stop", "length"]
 

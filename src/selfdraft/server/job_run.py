@@ -8,7 +8,7 @@ from selfdraft.engine import Engine
 from selfdraft.generation import Generation
 from selfdraft.server.job import FinishReason, Job, ShownPiece, Speculation, Summary, Written
 from selfdraft.server.metrics import Metrics
-from selfdraft.text_stream import Piece
+from selfdraft.text.text_stream import Piece
 
 _REASONS: dict[str, FinishReason] = {
     "eos": "stop",

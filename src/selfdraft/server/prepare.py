@@ -14,7 +14,6 @@ from selfdraft.config import RequestOptions, require
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError, PromptError
-from selfdraft.prompt import EncodedPrompt, Prompt, encode_prompt, require_fits, turn_end_ids
 from selfdraft.server.errors import invalid, too_long
 from selfdraft.server.job import Ask
 from selfdraft.server.protocol import (
@@ -26,9 +25,10 @@ from selfdraft.server.protocol import (
     JsonSchemaFormat,
 )
 from selfdraft.server.settings import ServerSettings
+from selfdraft.text.prompt import EncodedPrompt, Prompt, encode_prompt, require_fits, turn_end_ids
 
 if TYPE_CHECKING:
-    from selfdraft.grammar import GrammarProcessor, Grammars
+    from selfdraft.text.grammar import GrammarProcessor, Grammars
 
 _CHAT_TOKENS = 1024
 """Most tokens of an answer whose length the client did not say."""
@@ -124,7 +124,7 @@ class Preparer:
         Raises:
             ApiError: the model has no tokenizer.
         """
-        from selfdraft.grammar import Grammars
+        from selfdraft.text.grammar import Grammars
 
         engine = self.engine
         if engine.tokenizer is None:

@@ -7,11 +7,11 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from selfdraft.errors import PromptError
-from selfdraft.prompt import Prompt, encode_prompt
 from selfdraft.server.backend import BackendDep
 from selfdraft.server.errors import invalid
 from selfdraft.server.protocol import DetokenizeBody, TokenizeBody
 from selfdraft.server.strict_json import StrictJsonRoute
+from selfdraft.text.prompt import Prompt, encode_prompt
 
 router = APIRouter(route_class=StrictJsonRoute)
 

@@ -11,11 +11,11 @@ import pytest
 from conftest import Run
 
 from selfdraft import Engine
-from selfdraft.bench.methods import EngineMethod, Output, Request
-from selfdraft.cli import bench_run
-from selfdraft.cli.bench_speed import SpeedOptions
+from selfdraft.bench.methods.method import EngineMethod, Output, Request
+from selfdraft.cli.bench import run as bench_run
+from selfdraft.cli.bench.speed import SpeedOptions
 
-FAKE_PEER = Path(__file__).parents[2] / "unit" / "bench" / "fake_peer.py"
+FAKE_PEER = Path(__file__).parents[2] / "fake_peer.py"
 METHODS = "transformers,transformers-lookup=3,off,swift"
 
 
@@ -97,7 +97,7 @@ def test_a_method_that_changes_one_token_is_caught(
     run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards against a benchmark that reports the speed of wrong text."""
-    from selfdraft.bench import methods
+    from selfdraft.bench.methods import method as methods
 
     right = methods.engine_method
 
@@ -120,7 +120,7 @@ def test_interrupted_runs_say_so(
     run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards against half a run that looks like a whole one."""
-    from selfdraft.bench import runner
+    from selfdraft.bench.run import runner
 
     real = runner._measure_one
     calls: list[int] = []
@@ -269,7 +269,7 @@ def test_a_report_without_matplotlib_says_what_to_install(
     assert result.exit_code == 2
     assert "selfdraft bench run" in result.stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    from selfdraft.bench.figure_style import styled_figure
+    from selfdraft.bench.report.figure_style import styled_figure
     from selfdraft.errors import ConfigError
 
     with pytest.raises(ConfigError, match=r"selfdraft\[bench\]"), styled_figure(1, 1):

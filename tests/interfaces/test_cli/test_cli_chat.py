@@ -9,7 +9,7 @@ from typer.testing import Result
 
 import selfdraft.engine
 from selfdraft import Engine
-from selfdraft.drafting.earlier_texts import EarlierTexts
+from selfdraft.drafting.free.earlier_texts import EarlierTexts
 
 Run = Callable[..., Result]
 BRIEF = ("--max-new-tokens", 6)

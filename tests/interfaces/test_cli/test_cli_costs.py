@@ -9,8 +9,8 @@ import pytest
 from typer.testing import Result
 
 from selfdraft import Engine, SkipSet
-from selfdraft.cli.cost_report import CostReport, draft_cost
-from selfdraft.cli.cost_words import cost_lines, verdict
+from selfdraft.cli.inspect.cost_report import CostReport, draft_cost
+from selfdraft.cli.inspect.cost_words import cost_lines, verdict
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.search.store import DraftStore, StoredDraft
 

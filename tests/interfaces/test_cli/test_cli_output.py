@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from selfdraft.bench.contract import Comparison, Contract, _compare, _Output
+from selfdraft.bench.run.contract import Comparison, Contract, _compare, _Output
 from selfdraft.cli import check
 from selfdraft.cli.generate import _in_turn
 from selfdraft.cli.quiet import quiet_libraries
@@ -15,7 +15,7 @@ from selfdraft.cli.terminal import write_json
 from selfdraft.decoding.stats import Stats
 from selfdraft.errors import SelfdraftWarning
 from selfdraft.generation import Result
-from selfdraft.text_stream import Piece
+from selfdraft.text.text_stream import Piece
 
 
 def result(*token_ids: int, seconds: float = 1.0) -> Result:

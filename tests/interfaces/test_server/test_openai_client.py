@@ -20,7 +20,7 @@ from running_server import (
     running,
 )
 
-from selfdraft.prompt import encode_prompt
+from selfdraft.text.prompt import encode_prompt
 
 pytestmark = pytest.mark.slow
 

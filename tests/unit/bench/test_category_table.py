@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_up_results import write_results
 
-from selfdraft.cli.bench_category_table import print_categories
+from selfdraft.cli.bench.category_table import print_categories
 
 
 def test_every_category_and_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

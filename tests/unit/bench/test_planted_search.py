@@ -13,8 +13,8 @@ from selfdraft.bench.planted_search import num_shared, search_planted
 from selfdraft.bench.strategy_runs import RecordedText, run_strategy
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.search.skip_space import SkipSpace
-from selfdraft.search.strategies import Strategy
+from selfdraft.search.strategies.skip_space import SkipSpace
+from selfdraft.search.strategies.table import Strategy
 from selfdraft.tuning import PassCosts, Tuning, record_windows
 
 # Every sublayer that is skipped pays, and the more the better.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from selfdraft.bench.methods import Request
+from selfdraft.bench.methods.method import Request
 from selfdraft.bench.stream_runner import Passage, Segment
 from selfdraft.bench.stream_summary import summarise_stream
 from selfdraft.drafting.chain_outcome import ChainOutcome

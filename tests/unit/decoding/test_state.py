@@ -7,7 +7,7 @@ from transformers import LogitsProcessorList
 
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.state import DecodingState, NewToken
-from selfdraft.model.kv_cache import KVCache
+from selfdraft.model.cache.kv_cache import KVCache
 
 
 def make_state(

@@ -5,8 +5,8 @@ import torch
 from tiny_models import NUM_LAYERS, VOCAB_SIZE, tiny_model
 
 from selfdraft import SkipSet
-from selfdraft.model import tile_linear
 from selfdraft.model.draft_plan import DraftPlan
+from selfdraft.model.kernels import tile_linear
 from selfdraft.model.target import Target
 
 

@@ -9,12 +9,12 @@ import pytest
 from tiny_models import tiny_engine
 
 from selfdraft.errors import ConfigError
-from selfdraft.search.hidden_state_sets import HiddenStateSets
 from selfdraft.search.matchness import Agreement
-from selfdraft.search.proposals import Given, RandomSets
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import SkipSearch
-from selfdraft.search.skip_space import SkipSpace, Units
+from selfdraft.search.strategies.hidden_state_sets import HiddenStateSets
+from selfdraft.search.strategies.proposals import Given, RandomSets
+from selfdraft.search.strategies.skip_space import SkipSpace, Units
 from selfdraft.search.trace import TraceFile
 
 SPACE = SkipSpace(tiny_engine().target.layers)

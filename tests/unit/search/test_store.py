@@ -11,8 +11,8 @@ import pytest
 
 from selfdraft import SkipSet
 from selfdraft.errors import SkipSetError
-from selfdraft.model.stubs import Returns
-from selfdraft.model.sublayers import DecoderLayer, DecoderLayers
+from selfdraft.model.structure.stubs import Returns
+from selfdraft.model.structure.sublayers import DecoderLayer, DecoderLayers
 from selfdraft.search.store import (
     DraftStore,
     StoredDraft,

@@ -6,10 +6,10 @@ import pytest
 from server_runs import chat_body, settings
 from tiny_models import text_engine
 
-from selfdraft.grammar import GrammarProcessor, Grammars
 from selfdraft.server.prepare import Preparer
 from selfdraft.server.protocol import ChatBody, CompletionBody
 from selfdraft.server.token_texts import TokenTexts
+from selfdraft.text.grammar import GrammarProcessor, Grammars
 
 
 def chat_options(**fields: Any) -> dict[str, Any]:

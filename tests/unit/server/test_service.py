@@ -12,12 +12,12 @@ from server_runs import Gate, in_loop, settings, until
 
 from selfdraft.decoding.stats import Stats
 from selfdraft.errors import ConfigError, ModelNotFoundError
-from selfdraft.prompt import EncodedPrompt
 from selfdraft.server.errors import ApiError
 from selfdraft.server.job import Ask, Ended, Job, Written
 from selfdraft.server.metrics import Metrics, Snapshot
 from selfdraft.server.service import Service
-from selfdraft.text_stream import Piece
+from selfdraft.text.prompt import EncodedPrompt
+from selfdraft.text.text_stream import Piece
 
 
 class ToyGeneration:

@@ -1,0 +1,1 @@
+"""Who answers: our drafts, transformers, and other programs behind one protocol."""

@@ -1,0 +1,1 @@
+"""From measurements to a summary, figures and a page."""

@@ -1,0 +1,1 @@
+"""What is asked: tasks, their prompts, and whether an answer is right."""

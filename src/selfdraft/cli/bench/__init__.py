@@ -1,0 +1,1 @@
+"""`selfdraft bench`: its commands, their options and tables."""

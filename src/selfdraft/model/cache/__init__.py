@@ -1,0 +1,1 @@
+"""The memory of a sequence: keys and values of every layer, with one logical length."""

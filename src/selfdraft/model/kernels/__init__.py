@@ -1,0 +1,1 @@
+"""Kernels of our own for CPUs, and how weights lie for them."""

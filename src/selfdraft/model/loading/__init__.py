@@ -1,0 +1,1 @@
+"""From a name to a model that is whole: aliases, GGUF files, folders, the hub."""

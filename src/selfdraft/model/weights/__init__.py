@@ -1,0 +1,1 @@
+"""Weights in fewer bits: how they are rounded, run, counted and kept."""
