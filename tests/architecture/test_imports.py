@@ -1,4 +1,4 @@
-"""Imports go down only (DESIGN section 6)."""
+"""Imports go down only (docs/architecture.md)."""
 
 import ast
 from collections.abc import Iterator

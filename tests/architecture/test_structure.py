@@ -108,3 +108,11 @@ def test_every_test_says_which_bug_it_guards() -> None:
         and not ast.get_docstring(node)
     ]
     assert silent == []
+
+
+def test_what_is_referred_to_is_here() -> None:
+    """Guards against words that point to a document or an issue that no reader of this has."""
+    for path in [*source_files(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"\bDESIGN\b|\bFAULTS\b|[( ]issue [0-9]+", text)
+        assert not found or path.name == "test_structure.py", f"{path}: {found}"

@@ -1,7 +1,7 @@
 """Contract L2: in bfloat16 on a CPU, logits are the same bits with and without speculation.
 
 The bits hold because oneDNN gives a row of a linear the same bits for any number of rows from two
-to 32, and because every row's attention is computed as if the row were alone (DESIGN section 2).
+to 32, and because every row's attention is computed as if the row were alone (docs/contract.md).
 """
 
 from collections.abc import Iterator

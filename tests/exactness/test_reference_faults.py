@@ -1,4 +1,4 @@
-"""One test for each known fault of SWIFT's reference code that decoding could repeat (DESIGN 8)."""
+"""One test for each known fault of SWIFT's reference code that decoding could repeat."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Every family of decoder-only models goes through the contract (DESIGN section 2).
+"""Every family of decoder-only models goes through the contract (docs/contract.md).
 
 Most families are marked slow: together they take a minute, a few of each kind stay in the fast
 suite.

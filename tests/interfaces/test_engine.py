@@ -227,7 +227,7 @@ def test_end_tokens_of_the_model_go_before_the_tokenizers() -> None:
 
 
 def test_a_stop_string_that_is_a_special_token() -> None:
-    """Guards against a stop that no text can show: eight tokens and no word (fault A3)."""
+    """Guards against a stop that no text can show: eight tokens and no word."""
     engine = text_engine()
     mark = engine.tokenizer.convert_tokens_to_ids("<mark>")
     for draft in ("off", TREE):
@@ -242,7 +242,7 @@ def test_a_stop_string_that_is_a_special_token() -> None:
 
 
 def test_the_end_of_a_turn_ends_a_chat() -> None:
-    """Guards against an answer that runs on into the user's next turn (fault A4)."""
+    """Guards against an answer that runs on into the user's next turn."""
     tokenizer = copy.deepcopy(byte_tokenizer())
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['content'] }}<mark>{% endfor %}"
@@ -261,7 +261,7 @@ def test_the_end_of_a_turn_ends_a_chat() -> None:
 
 
 def test_output_is_decoded_behind_a_text_and_not_behind_a_chat() -> None:
-    """Guards against words that stick together, and answers that begin with a space (fault A5)."""
+    """Guards against words that stick together, and answers that begin with a space."""
     tokenizer = copy.deepcopy(framing_tokenizer())
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     engine = Engine(tiny_model(vocab_size=len(tokenizer)), tokenizer)
@@ -279,7 +279,7 @@ def test_output_is_decoded_behind_a_text_and_not_behind_a_chat() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-38, 1e-300, 9e-7])
 def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
-    """Guards against logits that overflow, of which the first infinite one is taken (fault A6)."""
+    """Guards against logits that overflow, of which the first infinite one is taken."""
     for draft in ("off", TREE):
         options = {"draft": draft, "max_new_tokens": 12, "seed": 3}
         greedy = tiny_engine().generate(make_prompt(9), **options)

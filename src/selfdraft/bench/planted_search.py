@@ -14,7 +14,7 @@ from selfdraft.search.search_config import SearchConfig
 from selfdraft.tuning import Tuning
 
 ENOUGH = 0.95
-"""Share of the planted sublayers that counts as found (issue 4, point 1)."""
+"""Share of the planted sublayers that counts as found."""
 
 _LONGEST_PATIENCE = 200  # as of `selfdraft search`
 

@@ -20,7 +20,7 @@ _MAX_CHAIN = 32
 _WORTH = 1.001  # a longer chain is taken if it gains at least this
 
 # Share of tokens that a draft with skipped sublayers predicts as the target does, by skip ratio.
-# Small: Qwen2.5-Coder-1.5B on its own text, best sets found (DESIGN section 9). Large: SWIFT's
+# Small: Qwen2.5-Coder-1.5B on its own text, best sets found. Large: SWIFT's
 # own reports of 13B and 70B models (arXiv 2410.06916). Between the two sizes it is interpolated
 # over the logarithm of the parameters, which is an assumption.
 _SMALL = ((0.0, 1.0), (0.1, 0.92), (0.2, 0.78), (0.3, 0.62), (0.5, 0.3), (1.0, 0.0))

@@ -1,4 +1,4 @@
-"""The choice: which token comes next, as a function of logits, prefix, seed and position (D1).
+"""The choice: which token comes next, as a function of logits, prefix, seed and position.
 
 Greedy decoding takes the largest logit. Sampling takes the largest of logit plus Gumbel noise,
 which by the Gumbel-max trick draws from exactly softmax(logits). The noise is a function of the

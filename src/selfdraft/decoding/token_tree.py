@@ -70,7 +70,7 @@ class TokenTree:
         """Longest path from the root on which every node is the target's choice after its parent.
 
         The target writes this path with or without a draft, so keeping it changes nothing
-        (DESIGN D1). `choices[i]` is the target's own next token after node i.
+        (docs/contract.md, D1). `choices[i]` is the target's own next token after node i.
         """
         child = {
             (parent, token): node

@@ -1,6 +1,6 @@
 """What passes cost on this machine for this model, learned from the passes that run anyway.
 
-Everything is decided in expected tokens per second (DESIGN section 4), so seconds must be known:
+Everything is decided in expected tokens per second (ADR 10), so seconds must be known:
 of a verification by its rows and context, of a draft step by its plan and context. The machine may
 be shared, so a cost is the median of recent passes, and a first pass alone is not believed as long
 as anything else is known (kernels are built in it).

@@ -1,6 +1,6 @@
 """The drafter of `draft="auto"`: every drafter in one tree, each as far as it pays.
 
-One rule decides everything, in tokens (DESIGN section 4, `prices`): a node joins the tree if its
+One rule decides everything, in tokens (`prices`): a node joins the tree if its
 path's probability exceeds the price of its row; a further step of the self-draft is taken if what
 it should yield beyond its price, with what usually comes for nothing after it, exceeds what comes
 for nothing now. If nothing pays, the tree is its root and the round is plain decoding.

@@ -34,7 +34,7 @@ _MAX_REMEMBERED = 6
 # A request that has not had a round while others had so many was given up by its reader.
 _MAX_ROUNDS_OF_OTHERS = 64
 
-# What fewer bits agree with the target, before a draft was seen (DESIGN section 9: 0.93).
+# What fewer bits agree with the target, before a draft was seen (measured: 0.93).
 _USUAL_ROUNDING = Agreement(28, 30)
 
 # A search that found nothing worth skipping tries again after so many tokens, and after twice as

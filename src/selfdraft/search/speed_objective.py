@@ -67,7 +67,7 @@ def break_even(draft_seconds: float, verify_seconds: Callable[[int], float]) -> 
 
 
 def ceiling(acceptance: float, relative_cost: float) -> float:
-    """The speedup of a draft that always stops just before its first error (DESIGN section 9).
+    """The speedup of a draft that always stops just before its first error.
 
     `relative_cost` is that of a draft step over a plain step; a check costs as much as that.
     """

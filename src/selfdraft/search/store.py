@@ -1,4 +1,4 @@
-"""Drafts that a search found worth keeping, on disk for each model (DESIGN section 5).
+"""Drafts that a search found worth keeping, on disk for each model.
 
     <cache>/drafts/WEIGHTS.json
 

@@ -1,7 +1,7 @@
 """Grammars: which tokens a text may go on with, so that it becomes JSON or what a grammar accepts.
 
 A grammar is a logits processor, so the target's choice after every node of a tree is made under it,
-with that node's own prefix: drafts cannot change a constrained text either (DESIGN D1). The parsing
+with that node's own prefix: drafts cannot change a constrained text either (D1). The parsing
 is llguidance's, which is installed with `selfdraft[serve]`.
 """
 

@@ -10,7 +10,7 @@ def flat(num_rows: int) -> float:
 
 
 def test_ceiling_of_a_perfect_free_check() -> None:
-    """1 / c for a draft that is always right, up to the longest chain (DESIGN section 9)."""
+    """1 / c for a draft that is always right, up to the longest chain."""
     best = predict(1.0, 0.1, flat)
     assert best.num_steps == 16
     assert best.speedup == pytest.approx(17 / 2.6)

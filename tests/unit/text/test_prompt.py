@@ -43,7 +43,7 @@ def test_text_needs_a_tokenizer() -> None:
     ],
 )
 def test_a_text_is_begun_once_and_not_ended(text: str, expected: list[object]) -> None:
-    """Guards against two BOS, against an EOS after which a model has nothing to say (fault A7)."""
+    """Guards against two BOS, against an EOS after which a model has nothing to say."""
     tokenizer = framing_tokenizer()
     the = tokenizer.convert_tokens_to_ids("the")
     assert tokenizer(text or "the")["input_ids"][-1] == 1, "this tokenizer ends every text"
@@ -66,7 +66,7 @@ def test_an_empty_text_where_there_is_no_beginning() -> None:
     ],
 )
 def test_parts_are_their_text(content: object) -> None:
-    """Guards against a list that is printed into the prompt (fault A8)."""
+    """Guards against a list that is printed into the prompt."""
     tokenizer = byte_tokenizer()
     messages = [{"role": "user", "content": content}]
     ids = encode_prompt(messages, tokenizer).token_ids
@@ -119,7 +119,7 @@ def test_a_template_that_fails_in_its_own_code() -> None:
     ],
 )
 def test_the_end_of_a_turn(template: str, end: str | None) -> None:
-    """Guards against answers that run on, and against an end that is none (fault A4)."""
+    """Guards against answers that run on, and against an end that is none."""
     tokenizer = copy.deepcopy(byte_tokenizer())
     tokenizer.chat_template = "{% for m in messages %}" + template + "{% endfor %}"
     expected = frozenset() if end is None else {tokenizer.convert_tokens_to_ids(end)}

@@ -144,7 +144,7 @@ def test_an_end_token_that_is_an_ordinary_token_is_not_shown() -> None:
 
 
 def test_the_first_word_keeps_its_space_behind_a_prompt() -> None:
-    """Guards against a completion that sticks to its prompt (fault A5)."""
+    """Guards against a completion that sticks to its prompt."""
     tokenizer = framing_tokenizer()
     prompt, world = [0, 4], tokenizer.convert_tokens_to_ids("\u2581world")
     assert Detokenizer(tokenizer).push(world) == "world"
@@ -157,7 +157,7 @@ def test_the_first_word_keeps_its_space_behind_a_prompt() -> None:
 
 @pytest.mark.parametrize("num_bytes", [1, 2, 3])
 def test_a_character_that_the_prompt_began(num_bytes: int) -> None:
-    """Guards against a replacement sign where prompt and output meet (fault A5)."""
+    """Guards against a replacement sign where prompt and output meet."""
     tokenizer = byte_tokenizer()
     ids = tokenizer("a👩b").input_ids
     detokenizer = Detokenizer(tokenizer, ids[: 1 + num_bytes])
@@ -197,7 +197,7 @@ def test_prompt_and_output_add_up_to_both(token_ids: list[int], start: int) -> N
     ],
 )
 def test_a_stop_string_that_is_a_special_token(stop: str, written: list[str], shown: str) -> None:
-    """Guards against a stop that is never found, because no text shows it (fault A3)."""
+    """Guards against a stop that is never found, because no text shows it."""
     tokenizer = byte_tokenizer()
     sink = TextSink(tokenizer, stop=[stop], num_logprobs=0, eos_token_ids=frozenset())
     tokens = [

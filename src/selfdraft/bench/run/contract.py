@@ -1,4 +1,4 @@
-"""The losslessness contract, checked on the user's own model and machine (DESIGN section 2).
+"""The losslessness contract, checked on the user's own model and machine (docs/contract.md).
 
 Every prompt is decoded in vanilla fashion and with drafts that are good, bad and absurd. Tokens
 must be the same, and on a CPU in bfloat16 the logits must be the same bits. The tokens are

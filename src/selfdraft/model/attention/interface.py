@@ -1,6 +1,6 @@
 """Attention as transformers asks for it, so that a row's bits do not depend on the rows beside it.
 
-Contract L2 (DESIGN section 2) wants a token's logits to be the same bits whether it is decoded
+Contract L2 (docs/contract.md) wants a token's logits to be the same bits whether it is decoded
 alone or verified as one node of a tree. On a CPU `attention_kernel` computes new rows in that way,
 or `row_attention` where there is no such kernel.
 

@@ -1,6 +1,6 @@
 """Which keys each new row of a pass may see, and which rows can share one call of attention.
 
-Contract L2 (DESIGN section 2) wants a row's bits not to depend on the rows beside it. A call of
+Contract L2 (docs/contract.md) wants a row's bits not to depend on the rows beside it. A call of
 `scaled_dot_product_attention` keeps them if what it computes for a row is laid out in the same way
 whatever the company. Two things must therefore be a function of the row alone:
 

@@ -1,4 +1,4 @@
-"""The KV cache: preallocated, growing buffers with one logical length (DESIGN D2).
+"""The KV cache: preallocated, growing buffers with one logical length (docs/contract.md, D2).
 
 Rows `[0, length)` hold the sequence so far. A forward pass writes its new rows behind them and
 does not move the length; only `advance`, `keep` and `rewind` do. So drafting writes after the

@@ -9,7 +9,7 @@ How to skip them is then tried out on the layer itself, and kept only if it is c
 (c) skipping one sublayer gives the same bits as running it and dropping its contribution.
 
 What fails is not skippable, with the reason. A wrong certificate could cost speed and never the
-text, which the target alone decides (DESIGN D1).
+text, which the target alone decides (docs/contract.md, D1).
 """
 
 import itertools

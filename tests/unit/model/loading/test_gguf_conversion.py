@@ -143,7 +143,7 @@ def test_a_whole_file(home: Path, tmp_path: Path) -> None:
 def test_a_file_without_some_of_its_tensors(
     home: Path, tmp_path: Path, left_out: list[str], message: str
 ) -> None:
-    """Guards against random numbers that are kept and used from then on (fault A2)."""
+    """Guards against random numbers that are kept and used from then on."""
     gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf", leave_out=left_out)
     with pytest.raises(CorruptDownloadError, match=message):
         converted_file(gguf, torch.float32)
@@ -170,7 +170,7 @@ def test_a_file_without_its_head_is_a_tied_model(home: Path, tmp_path: Path) -> 
 def test_a_file_of_which_a_part_would_be_lost(
     home: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    """Guards against what transformers leaves out of a GGUF file without a word (fault A2)."""
+    """Guards against what transformers leaves out of a GGUF file without a word."""
     gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf", **options)
     with pytest.raises(UnsupportedModelError, match=message):
         converted_file(gguf, torch.float32)
@@ -178,7 +178,7 @@ def test_a_file_of_which_a_part_would_be_lost(
 
 
 def test_what_an_earlier_version_kept_is_looked_at_again(home: Path, tmp_path: Path) -> None:
-    """Guards against random numbers that were kept when nothing looked for them (fault A2)."""
+    """Guards against random numbers that were kept when nothing looked for them."""
     gguf = tiny_gguf.write_gguf(tmp_path / "toy.gguf")
     entry = converted_file(gguf, torch.float32)
     manifest = json.loads((entry / "selfdraft.json").read_text())

@@ -52,7 +52,7 @@ def test_a_whole_checkpoint(folder: Path) -> None:
 
 
 def test_a_base_model_without_a_head(tmp_path: Path) -> None:
-    """Guards against a head of random numbers, other ones in each run (fault A1)."""
+    """Guards against a head of random numbers, other ones in each run."""
     model = tiny_model(num_hidden_layers=2, tie_word_embeddings=False)
     assert isinstance(model.model, LlamaModel)
     model.model.save_pretrained(tmp_path)
@@ -71,7 +71,7 @@ def test_a_base_model_without_a_head(tmp_path: Path) -> None:
     ],
 )
 def test_weights_that_are_missing(folder: Path, left_out: str, message: str) -> None:
-    """Guards against random numbers wherever a name is missing (fault A1)."""
+    """Guards against random numbers wherever a name is missing."""
     edit_weights(folder, lambda w: [w.pop(name) for name in list(w) if name.startswith(left_out)])
     with pytest.raises(CorruptDownloadError, match=message):
         load(folder)
@@ -94,7 +94,7 @@ def test_a_missing_bias(tmp_path: Path) -> None:
     ],
 )
 def test_weights_of_another_shape(folder: Path, name: str, shape: tuple[int, ...]) -> None:
-    """Guards against a traceback that speaks of an option nobody set (fault D2)."""
+    """Guards against a traceback that speaks of an option nobody set."""
     edit_weights(folder, lambda w: w.__setitem__(name, torch.zeros(shape)))
     message = rf"another shape than its config says for {name} \(\({shape[0]},"
     with pytest.raises(CorruptDownloadError, match=message):
@@ -178,7 +178,7 @@ def test_weights_in_few_bits_without_instructions(folder: Path, dtype: torch.dty
 
 
 def test_a_kind_of_quantisation_that_nobody_knows(folder: Path) -> None:
-    """Guards against packed numbers that are cast because the method is only logged (fault A1)."""
+    """Guards against packed numbers that are cast because the method is only logged."""
     edit_config(folder, quantization_config={"quant_method": "sparkle", "bits": 4})
     with pytest.raises(UnsupportedModelError, match=r"quantised by 'sparkle'.*newer transformers"):
         load(folder)
