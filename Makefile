@@ -61,7 +61,6 @@ bench-smoke: $(READY)  ## a small benchmark from prompts to page; fails if a dra
 	$(BIN)/selfdraft bench run smollm2-135m --methods transformers,transformers-lookup,off,swift --limit 8 --max-new-tokens 24 --costs --out bench-results/smoke
 	$(BIN)/selfdraft bench report bench-results/smoke
 	$(BIN)/selfdraft bench stream smollm2-135m --drafts swift,auto --categories story,code --per-category 2 --max-new-tokens 24 --out bench-results/smoke-stream.json
-	$(BIN)/selfdraft bench simulate --check smollm2-135m
 
 clean:  ## remove the environment and caches of tools
 	rm -rf $(VENV) build src/selfdraft/model/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,7 +12,6 @@ from selfdraft.cli.bench.report import report
 from selfdraft.cli.bench.run import run
 from selfdraft.cli.bench.search import search
 from selfdraft.cli.bench.serve import serve
-from selfdraft.cli.bench.simulate import simulate
 from selfdraft.cli.bench.speed import speed
 from selfdraft.cli.bench.stream import stream
 from selfdraft.cli.command import add_command, new_group
@@ -139,5 +138,5 @@ def _report(results: Sequence["ChainOverhead"], conditions: dict[str, object]) -
     console.print(table)
 
 
-for command in (run, speed, report, simulate, overhead, search, stream, serve):
+for command in (run, speed, report, overhead, search, stream, serve):
     add_command(bench, command)
