@@ -54,13 +54,13 @@ docs: $(READY)  ## write docs/cli.md from the commands' own help
 	$(BIN)/python -m selfdraft.cli.reference > docs/cli.md
 
 bench: $(READY)  ## overhead of speculation on a planted target, as in docs/experiments.md
-	$(BIN)/selfdraft bench overhead smollm2-135m
+	$(BIN)/python -m research overhead smollm2-135m
 
 bench-smoke: $(READY)  ## a small benchmark from prompts to page; fails if a draft changed a text
 	rm -rf bench-results/smoke bench-results/smoke-stream.json
 	$(BIN)/selfdraft bench run smollm2-135m --methods transformers,transformers-lookup,off,swift --limit 8 --max-new-tokens 24 --costs --out bench-results/smoke
 	$(BIN)/selfdraft bench report bench-results/smoke
-	$(BIN)/selfdraft bench stream smollm2-135m --drafts swift,auto --categories story,code --per-category 2 --max-new-tokens 24 --out bench-results/smoke-stream.json
+	$(BIN)/python -m research stream smollm2-135m --drafts swift,auto --categories story,code --per-category 2 --max-new-tokens 24 --out bench-results/smoke-stream.json
 
 clean:  ## remove the environment and caches of tools
 	rm -rf $(VENV) build src/selfdraft/model/kernels/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from selfdraft.bench.planted import plant
+from research.planted import plant
 from selfdraft.bench.run.contract import TRANSFORMERS, Comparison, Contract, check_contract
 from selfdraft.bench.tasks.prompts import encode_all, load_prompts
 from selfdraft.drafting.draft_config import DraftConfig

@@ -35,12 +35,17 @@ app.add_typer(bench)
 
 def main() -> None:
     """The console script `selfdraft`."""
+    start(app)
+
+
+def start(commands: typer.Typer) -> None:
+    """Run `commands` as a program: threads stay awake, and no stream is missing."""
     keep_threads_awake()
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode is no reason to stop
-    app()
+    commands()
 
 
 def _open_what_is_closed() -> None:

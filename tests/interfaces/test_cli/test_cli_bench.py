@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from command_runs import Run
 
 from selfdraft import Engine
 from selfdraft.bench.methods.method import EngineMethod, Output, Request

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from command_runs import Run
 
 from selfdraft.bench import serve_overhead
 

@@ -1,7 +1,7 @@
 """Which skip set to try next: strategies behind one protocol.
 
 A strategy sees what was scored on the present text (`Evidence`) and names one set. All of them can
-be run on the same recorded text and compared (`selfdraft bench search`).
+be run on the same recorded text and compared (`python -m research search`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from selfdraft.bench.recovery import Recovery, Verdict, acceptance_of, recovery_of
+from research.recovery import Recovery, Verdict, acceptance_of, recovery_of
 from selfdraft.drafting.chain_outcome import ChainOutcome
 
 GOOD, BAD, NONE = ChainOutcome(9, True), ChainOutcome(1, True), ChainOutcome()

@@ -7,7 +7,7 @@ did not see, and the seconds it took.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfdraft.bench.search_curve import SearchCurve, follow
+from research.search_curve import SearchCurve, follow
 from selfdraft.config import require
 from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan

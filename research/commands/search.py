@@ -1,4 +1,4 @@
-"""`selfdraft bench search`: search strategies on the same text, and on a known answer."""
+"""`python -m research search`: search strategies on the same text, and on a known answer."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfdraft.cli.bench.search_table import print_planted, print_strategies
+from research.commands.search_table import print_planted, print_strategies
 from selfdraft.cli.bench.text_options import Noise
 from selfdraft.cli.command import AsJson
 from selfdraft.cli.option_checks import listed, require_noise, require_positive
@@ -17,7 +17,7 @@ from selfdraft.cli.terminal import progress_bar, write_json
 from selfdraft.config import require
 
 if TYPE_CHECKING:
-    from selfdraft.bench.strategy_runs import RecordedText
+    from research.strategy_runs import RecordedText
     from selfdraft.engine import Engine
 
 _STRATEGIES = ("random", "paper", "swaps", "hidden-states", "default")
@@ -166,9 +166,9 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
 
     For example:
 
-      selfdraft bench search smollm2-135m --skip-ratio 0.2 --skip-ratio 0.4 --proposals 50
+      python -m research search smollm2-135m --skip-ratio 0.2 --skip-ratio 0.4 --proposals 50
 
-      selfdraft bench search smollm2-135m --planted --noise 0.03
+      python -m research search smollm2-135m --planted --noise 0.03
     """
     from selfdraft.bench.run.provenance import provenance
     from selfdraft.bench.tasks.prompts import encode_all, load_prompts
@@ -202,7 +202,7 @@ def search(model: ModelOptions, options: SearchBenchOptions) -> None:
 def _strategy_rows(
     engine: "Engine", prompts: list[list[int]], options: SearchBenchOptions
 ) -> Iterator[dict[str, Any]]:
-    from selfdraft.bench.strategy_runs import run_strategy
+    from research.strategy_runs import run_strategy
 
     text = _record(engine, prompts, options)
     num_runs = len(options.strategies) * len(options.skip_ratio) * options.num_seeds
@@ -225,8 +225,8 @@ def _strategy_rows(
 def _planted_rows(
     loaded: "Engine", prompts: list[list[int]], options: SearchBenchOptions
 ) -> Iterator[dict[str, Any]]:
-    from selfdraft.bench.planted import plant
-    from selfdraft.bench.planted_search import search_planted
+    from research.planted import plant
+    from research.planted_search import search_planted
     from selfdraft.engine import Engine
 
     for seed in range(options.num_seeds):
@@ -242,7 +242,7 @@ def _planted_rows(
 def _record(
     engine: "Engine", prompts: list[list[int]], options: SearchBenchOptions
 ) -> "RecordedText":
-    from selfdraft.bench.strategy_runs import RecordedText
+    from research.strategy_runs import RecordedText
     from selfdraft.tuning import measure_costs, record_windows
 
     searched, others = prompts[: options.num_windows], prompts[options.num_windows :]

@@ -1,11 +1,11 @@
-"""`selfdraft bench stream`: drafts on a text whose kind changes."""
+"""`python -m research stream`: drafts on a text whose kind changes."""
 
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from selfdraft.cli.bench.stream_options import StreamOptions
-from selfdraft.cli.bench.stream_table import print_stream
+from research.commands.stream_options import StreamOptions
+from research.commands.stream_table import print_stream
 from selfdraft.cli.command import EXIT_INTERRUPTED, EXIT_NOT_LOSSLESS
 from selfdraft.cli.options import ModelOptions
 from selfdraft.cli.terminal import progress_bar, say, spinner, write_json
@@ -13,10 +13,10 @@ from selfdraft.config import require
 from selfdraft.search.search_config import SearchConfig
 
 if TYPE_CHECKING:
+    from research.stream_drafts import StreamDrafts
+    from research.stream_record import StreamRecord
+    from research.stream_runner import Segment
     from selfdraft.bench.run.runner import Ending
-    from selfdraft.bench.stream_drafts import StreamDrafts
-    from selfdraft.bench.stream_record import StreamRecord
-    from selfdraft.bench.stream_runner import Segment
     from selfdraft.engine import Engine
     from selfdraft.model.skip_set import SkipSet
 
@@ -40,14 +40,14 @@ def stream(model: ModelOptions, options: StreamOptions) -> None:
 
     For example:
 
-      selfdraft bench stream smollm2-135m --planted --stored --drafts auto,swift
+      python -m research stream smollm2-135m --planted --stored --drafts auto,swift
 
-      selfdraft bench stream smollm2-135m --drafts frozen,swift,auto-skip --skip-ratio 0.2
+      python -m research stream smollm2-135m --drafts frozen,swift,auto-skip --skip-ratio 0.2
     """
+    from research.stream_drafts import STORED, VANILLA
+    from research.stream_record import StreamRecord, require_new
+    from research.stream_runner import run_stream
     from selfdraft.bench.run.provenance import provenance
-    from selfdraft.bench.stream_drafts import STORED, VANILLA
-    from selfdraft.bench.stream_record import StreamRecord, require_new
-    from selfdraft.bench.stream_runner import run_stream
 
     if options.out is not None:
         require_new(options.out)
@@ -92,7 +92,7 @@ def _report(record: "StreamRecord", ending: "Ending", options: StreamOptions) ->
 
 def _doubled(loaded: "Engine", noise: float) -> "Engine":
     """An engine of the model with redundant layers."""
-    from selfdraft.bench.planted import plant
+    from research.planted import plant
     from selfdraft.engine import Engine
 
     return Engine(plant(loaded.target.model, noise=noise).model, draft="off", remember=False)
@@ -100,8 +100,8 @@ def _doubled(loaded: "Engine", noise: float) -> "Engine":
 
 def _segments(engine: "Engine", options: StreamOptions) -> "list[Segment]":
     """The stream: for each category the prompts that are sampled, always the same ones."""
+    from research.stream_runner import Segment
     from selfdraft.bench.run.requests import requests_of
-    from selfdraft.bench.stream_runner import Segment
     from selfdraft.bench.tasks.task import BUILT_IN, TaskName, load_task
 
     task = TaskName(BUILT_IN) if options.prompts is None else TaskName("file", file=options.prompts)
@@ -128,7 +128,7 @@ def _makers(
     engine: "Engine", loaded: "Engine", options: StreamOptions
 ) -> "tuple[StreamDrafts, dict[str, Any] | None]":
     """What makes the drafts, and what was found ahead of time if that is asked for."""
-    from selfdraft.bench.stream_drafts import StreamDrafts
+    from research.stream_drafts import StreamDrafts
     from selfdraft.bench.tasks.prompts import encode_all, load_prompts
     from selfdraft.tuning import Tuning, measure_costs, record_windows
 

@@ -7,10 +7,10 @@ import pytest
 from tiny_models import make_prompt, tiny_model
 from transformers import Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
 
+from research.planted import PlantedTarget, plant
+from research.planted_search import num_shared, search_planted
+from research.strategy_runs import RecordedText, run_strategy
 from selfdraft import Engine, SkipSet
-from selfdraft.bench.planted import PlantedTarget, plant
-from selfdraft.bench.planted_search import num_shared, search_planted
-from selfdraft.bench.strategy_runs import RecordedText, run_strategy
 from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.strategies.skip_space import SkipSpace

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from research.stream_drafts import StreamDraft
 from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.bench.methods.method import Request
 from selfdraft.bench.run.runner import Ending
-from selfdraft.bench.stream_drafts import StreamDraft
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, Round, speculate

@@ -1,4 +1,4 @@
-"""The results of `selfdraft bench search` as tables on stderr."""
+"""The results of `python -m research search` as tables on stderr."""
 
 from collections.abc import Sequence
 from statistics import fmean

@@ -5,9 +5,9 @@ The size of the set is free: the search has to find how much can be skipped, too
 
 from dataclasses import dataclass
 
-from selfdraft.bench.planted import PlantedTarget
-from selfdraft.bench.search_curve import SearchCurve, follow
-from selfdraft.bench.strategy_runs import RecordedText
+from research.planted import PlantedTarget
+from research.search_curve import SearchCurve, follow
+from research.strategy_runs import RecordedText
 from selfdraft.engine import Engine
 from selfdraft.model.skip_set import SkipSet
 from selfdraft.search.search_config import SearchConfig

@@ -1,4 +1,4 @@
-"""The results of `selfdraft bench stream` as a table on stderr."""
+"""The results of `python -m research stream` as a table on stderr."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from selfdraft.cli.terminal import stderr_console
 
 if TYPE_CHECKING:
-    from selfdraft.bench.stream_summary import StreamRow
+    from research.stream_summary import StreamRow
 
 _WIDTH = 132  # a narrower terminal breaks the lines; no figure is cut
 

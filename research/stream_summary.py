@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from selfdraft.bench.recovery import Recovery, Verdict, acceptance_of, recovery_of
-from selfdraft.bench.stream_drafts import VANILLA
-from selfdraft.bench.stream_runner import Passage, Segment
+from research.recovery import Recovery, Verdict, acceptance_of, recovery_of
+from research.stream_drafts import VANILLA
+from research.stream_runner import Passage, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

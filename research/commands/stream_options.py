@@ -1,4 +1,4 @@
-"""The options of `selfdraft bench stream`."""
+"""The options of `python -m research stream`."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from research.stream_runner import Passage, Segment
+from research.stream_summary import summarise_stream
 from selfdraft.bench.methods.method import Request
-from selfdraft.bench.stream_runner import Passage, Segment
-from selfdraft.bench.stream_summary import summarise_stream
 from selfdraft.drafting.chain_outcome import ChainOutcome
 
 GOOD, BAD, NONE = ChainOutcome(9, True), ChainOutcome(1, True), ChainOutcome()

@@ -1,4 +1,4 @@
-"""`selfdraft bench search` and `selfdraft bench stream`."""
+"""`python -m research search` and `python -m research stream`."""
 
 import json
 from dataclasses import replace
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from command_runs import Run
 
-from selfdraft.bench import stream_runner
+from research import stream_runner
 
 STREAM = ("--per-category", 1, "--max-new-tokens", 40, "--dtype", "float32")
 SEARCH = ("--windows", 1, "--held-out", 2, "--held-out-window", 32, "--dtype", "float32")
@@ -19,7 +19,7 @@ def test_strategies_side_by_side(run: Run, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "strategies.json"
     names = "random,hidden-states,default"
     options = ("--strategies", names, "--skip-ratio", 0.34, "--proposals", 4, "--seeds", 2)
-    result = run("bench", "search", tiny, *SEARCH, *options, "--json", "--out", out)
+    result = run("search", tiny, *SEARCH, *options, "--json", "--out", out)
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert json.loads(out.read_text()) == document
@@ -27,7 +27,7 @@ def test_strategies_side_by_side(run: Run, tiny: Path, tmp_path: Path) -> None:
     assert keys == [(name, 0.34, seed) for name in names.split(",") for seed in range(2)]
     assert document["rows"][0]["best_matchness"].keys() == {"1", "4"}
     assert document["provenance"]["versions"]["torch"]
-    shown = run("bench", "search", tiny, *SEARCH, *options)
+    shown = run("search", tiny, *SEARCH, *options)
     assert "hidden-states" in shown.stderr
 
 
@@ -35,12 +35,12 @@ def test_strategies_side_by_side(run: Run, tiny: Path, tmp_path: Path) -> None:
 def test_known_answer(run: Run, tiny: Path) -> None:
     """Guards the table that says how much of what was planted was found."""
     options = ("--planted", "--seeds", 1, "--proposals", 3)
-    result = run("bench", "search", tiny, *SEARCH, *options, "--json")
+    result = run("search", tiny, *SEARCH, *options, "--json")
     assert result.exit_code == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]
     assert row["num_planted"] == 10
     assert row["num_proposals"] <= 3
-    assert "of 10" in run("bench", "search", tiny, *SEARCH, *options).stderr
+    assert "of 10" in run("search", tiny, *SEARCH, *options).stderr
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_wrong_options_of_search(
     run: Run, tiny: Path, options: tuple[Any, ...], message: str
 ) -> None:
     """Guards against minutes of work that end in a traceback."""
-    result = run("bench", "search", tiny, *options)
+    result = run("search", tiny, *options)
     assert result.exit_code == 2
     assert message in result.stderr
 
@@ -67,7 +67,7 @@ def test_stream_shows_every_draft_in_every_segment(run: Run, tiny: Path, tmp_pat
     out = tmp_path / "stream.json"
     drafts = ("--drafts", "frozen,swift,auto,auto-skip", "--skip-ratio", 0.34, "--stored")
     result = run(
-        "bench", "stream", tiny, *STREAM, *drafts, "--categories", "story+code,sums",
+        "stream", tiny, *STREAM, *drafts, "--categories", "story+code,sums",
         "--json", "--out", out,
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -95,7 +95,7 @@ def test_another_text_fails(run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatc
         return passage if passage.draft == "off" else replace(passage, token_ids=changed)
 
     monkeypatch.setattr(stream_runner, "_passage", broken)
-    result = run("bench", "stream", tiny, *STREAM, "--drafts", "swift", "--categories", "story")
+    result = run("stream", tiny, *STREAM, "--drafts", "swift", "--categories", "story")
     assert result.exit_code == 1
     assert "NOT LOSSLESS: 1 outputs" in result.stderr
 
@@ -116,7 +116,7 @@ def test_an_interrupted_stream_keeps_what_was_measured(
 
     monkeypatch.setattr(stream_runner, "_passage", interrupted)
     options = (*STREAM, "--drafts", "swift", "--categories", "story,sums", "--out", out)
-    result = run("bench", "stream", tiny, *options)
+    result = run("stream", tiny, *options)
     assert result.exit_code == 130
     assert "not complete (interrupted)" in result.stderr
     saved = json.loads(out.read_text())
@@ -124,7 +124,7 @@ def test_an_interrupted_stream_keeps_what_was_measured(
     assert [(p["draft"], p["segment"]) for p in saved["passages"]] == [("off", 0), ("swift", 0)]
     assert [row["segment"] for row in saved["rows"]] == ["story"] * 2 + [None] * 2
     assert saved["rows"][-1]["num_prompts"] == 1
-    again = run("bench", "stream", tiny, *options)
+    again = run("stream", tiny, *options)
     assert again.exit_code == 2
     assert "cannot go on" in again.stderr
     assert json.loads(out.read_text()) == saved
@@ -136,7 +136,7 @@ def test_a_stream_ends_after_the_prompt_at_which_time_ran_out(
     """Guards against a draft that has more prompts than another, and a run that has none."""
     out = tmp_path / "stream.json"
     options = ("--drafts", "swift", "--categories", "story,sums", "--time-limit", 1e-6)
-    result = run("bench", "stream", tiny, *STREAM, *options, "--json", "--out", out)
+    result = run("stream", tiny, *STREAM, *options, "--json", "--out", out)
     assert result.exit_code == 0, result.stderr
     assert "not complete (time limit)" in result.stderr
     document = json.loads(result.stdout)
@@ -160,6 +160,6 @@ def test_wrong_options_of_stream(
     run: Run, tiny: Path, options: tuple[Any, ...], message: str
 ) -> None:
     """Guards against minutes of work that end in a traceback."""
-    result = run("bench", "stream", tiny, *options)
+    result = run("stream", tiny, *options)
     assert result.exit_code == 2
     assert message in result.stderr

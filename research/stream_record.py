@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from research.stream_runner import Passage, Segment
+from research.stream_summary import StreamRow, summarise_stream
 from selfdraft.bench.run.result_folder import write_json_file
 from selfdraft.bench.run.runner import Ending
-from selfdraft.bench.stream_runner import Passage, Segment
-from selfdraft.bench.stream_summary import StreamRow, summarise_stream
 from selfdraft.errors import ConfigError
 
 

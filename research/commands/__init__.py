@@ -1,0 +1,1 @@
+"""`python -m research`: its commands, their options and tables."""
