@@ -10,8 +10,8 @@ from research.search_curve import SearchCurve, follow
 from research.strategy_runs import RecordedText
 from selfdraft.engine import Engine
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.search.ahead_of_time import Tuning
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.tuning import Tuning
 
 ENOUGH = 0.95
 """Share of the planted sublayers that counts as found."""
@@ -65,7 +65,7 @@ def search_planted(
         time_share=None,
         seed=seed,
     )
-    tuning = Tuning(engine, text.windows, text.costs, config)
+    tuning = Tuning(engine.target, text.windows, text.costs, config)
     curve = follow(tuning, engine.target.device)
     perfect = planted.perfect_skip_set
     num_found = num_shared(tuning.best, perfect)

@@ -7,7 +7,7 @@ import torch
 
 from selfdraft.decoding.stopwatch import now
 from selfdraft.model.skip_set import SkipSet
-from selfdraft.tuning import Tuning
+from selfdraft.search.ahead_of_time import Tuning
 
 
 @dataclass(frozen=True, slots=True)

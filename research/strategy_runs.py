@@ -12,10 +12,10 @@ from selfdraft.config import require
 from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.search.ahead_of_time import PassCosts, Tuning
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.strategies.table import Strategy
-from selfdraft.tuning import PassCosts, Tuning
 
 CHECKPOINTS = (1, 5, 10, 25, 50, 100)
 """Numbers of proposals after which the best is noted."""
@@ -76,7 +76,7 @@ def run_strategy(
         time_share=None,
         seed=seed,
     )
-    tuning = Tuning(engine, text.windows, text.costs, config, strategy=strategy)
+    tuning = Tuning(engine.target, text.windows, text.costs, config, strategy=strategy)
     require(
         tuning.space.count(skip_ratio) > 0,
         f"skip ratio {skip_ratio} skips none of {len(tuning.space)} units: give a larger one",

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from selfdraft.adaptive import AdaptiveDrafter, PlanDrafter
 from selfdraft.config import require
 from selfdraft.decoding.loop import Drafter
+from selfdraft.drafting.adaptive import AdaptiveDrafter, PlanDrafter
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.self_drafter import SelfDrafter
@@ -18,9 +18,9 @@ from selfdraft.drafts import Drafts, Mode
 from selfdraft.engine import Engine
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.search.ahead_of_time import PassCosts
 from selfdraft.search.online_search import OnlineSearch
 from selfdraft.search.search_config import SearchConfig
-from selfdraft.tuning import PassCosts
 
 VANILLA = "off"
 STORED = ("auto-stored", "swift-stored")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from research.stream_drafts import StreamDraft
-from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.bench.methods.method import Request
 from selfdraft.bench.run.runner import Ending
 from selfdraft.config import RequestConfig
@@ -13,6 +12,7 @@ from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, Round, speculate
 from selfdraft.decoding.state import DecodingState, NewToken
 from selfdraft.decoding.token_tree import TokenTree
+from selfdraft.drafting.adaptive import AdaptiveDrafter
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.drafting.self_drafter import SelfDrafter
@@ -124,7 +124,8 @@ def _decode(
     engine: Engine, drafter: Drafter, request: Request, max_new_tokens: int
 ) -> DecodingState:
     config = RequestConfig(temperature=request.temperature, seed=request.seed)
-    state = engine.new_state(
+    state = DecodingState.begin(
+        engine.target,
         list(request.token_ids),
         chooser=Chooser.from_config(config),
         sink=_Discard(),

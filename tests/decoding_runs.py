@@ -81,7 +81,8 @@ def new_state(
 ) -> DecodingState:
     """A request on `engine` that reports to `sink`."""
     config = RequestConfig(**options)
-    return engine.new_state(
+    return DecodingState.begin(
+        engine.target,
         list(prompt),
         chooser=Chooser.from_config(config, processors),
         sink=sink,

@@ -243,10 +243,14 @@ def _record(
     engine: "Engine", prompts: list[list[int]], options: SearchBenchOptions
 ) -> "RecordedText":
     from research.strategy_runs import RecordedText
-    from selfdraft.tuning import measure_costs, record_windows
+    from selfdraft.search.ahead_of_time import measure_costs, record_windows
 
     searched, others = prompts[: options.num_windows], prompts[options.num_windows :]
     with progress_bar("writing text to search on", len(prompts)) as advance:
-        windows = record_windows(engine, searched, options.window, advance)
-        held_out = record_windows(engine, others, options.held_out_window, advance)
-    return RecordedText(windows, held_out, measure_costs(engine, windows[0]))
+        windows = record_windows(
+            engine.target, searched, options.window, engine.eos_token_ids, advance
+        )
+        held_out = record_windows(
+            engine.target, others, options.held_out_window, engine.eos_token_ids, advance
+        )
+    return RecordedText(windows, held_out, measure_costs(engine.target, windows[0]))

@@ -130,7 +130,7 @@ def _makers(
     """What makes the drafts, and what was found ahead of time if that is asked for."""
     from research.stream_drafts import StreamDrafts
     from selfdraft.bench.tasks.prompts import encode_all, load_prompts
-    from selfdraft.tuning import Tuning, measure_costs, record_windows
+    from selfdraft.search.ahead_of_time import Tuning, measure_costs, record_windows
 
     config = SearchConfig(
         skip_ratio=options.skip_ratio, max_proposals=_STORED_PROPOSALS, time_share=None
@@ -138,12 +138,14 @@ def _makers(
     num_prompts = _STORED_WINDOWS if options.stored else 1
     prompts = encode_all(load_prompts(None, num_prompts), loaded.tokenizer)
     with spinner("writing text, and measuring what passes cost"):
-        windows = record_windows(engine, prompts, config.context_window)
-        costs = measure_costs(engine, windows[0])
+        windows = record_windows(
+            engine.target, prompts, config.context_window, engine.eos_token_ids
+        )
+        costs = measure_costs(engine.target, windows[0])
     skip_set: SkipSet | None = None
     stored: dict[str, Any] | None = None
     if options.stored:
-        tuning = Tuning(engine, windows, costs, config)
+        tuning = Tuning(engine.target, windows, costs, config)
         with spinner("searching ahead of time"):
             for _ in tuning.run():
                 pass

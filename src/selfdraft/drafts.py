@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import torch
 
-from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.decoding.loop import Drafter
+from selfdraft.drafting.adaptive import AdaptiveDrafter
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafting.draft_memory import DraftMemory

@@ -11,7 +11,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from selfdraft.config import RequestConfig, RequestOptions, require
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import Drafter, speculate
-from selfdraft.decoding.state import DecodingState, TokenSink
+from selfdraft.decoding.state import DecodingState
 from selfdraft.drafts import Draft, Drafts
 from selfdraft.generation import Generation, Result
 from selfdraft.model.loading.load import load_model
@@ -21,11 +21,6 @@ from selfdraft.search.trace import Trace
 from selfdraft.tested_versions import warn_of_untested_versions
 from selfdraft.text.prompt import Prompt, encode_prompt, require_fits
 from selfdraft.text.text_stream import TextSink
-
-# Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
-# More are allocated when they are needed.
-_MAX_PREALLOCATED_OUTPUT = 2048
-_TREE_ROWS = 64
 
 
 class Engine:
@@ -181,7 +176,8 @@ class Engine:
             eos_token_ids=ends,
             context=() if encoded.is_chat else encoded.token_ids,
         )
-        state = self.new_state(
+        state = DecodingState.begin(
+            self.target,
             list(encoded.token_ids),
             chooser=Chooser.from_config(config, logits_processors),
             sink=sink,
@@ -190,27 +186,6 @@ class Engine:
         )
         rounds = speculate(self.target, self.drafter(draft), state)
         return Generation(rounds, state, sink, on_end=self.drafts.end_request)
-
-    def new_state(
-        self,
-        token_ids: list[int],
-        *,
-        chooser: Chooser,
-        sink: TokenSink,
-        max_new_tokens: int,
-        eos_token_ids: frozenset[int],
-    ) -> DecodingState:
-        """A request that is ready for `speculate`: the seam for other front ends than text."""
-        new_rows = min(max_new_tokens, _MAX_PREALLOCATED_OUTPUT) + _TREE_ROWS
-        return DecodingState(
-            token_ids=token_ids,
-            cache=self.target.new_cache(len(token_ids) + new_rows),
-            chooser=chooser,
-            sink=sink,
-            max_new_tokens=max_new_tokens,
-            eos_token_ids=eos_token_ids,
-            max_context=self.target.max_context,
-        )
 
     def drafter(self, draft: Draft | None = None) -> Drafter:
         """A drafter for one request, by default the engine's own.

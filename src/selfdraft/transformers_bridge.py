@@ -28,7 +28,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
-from selfdraft.decoding.state import NewToken
+from selfdraft.decoding.state import DecodingState, NewToken
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
 from selfdraft.errors import ConfigError, SelfdraftWarning
@@ -87,7 +87,8 @@ def custom_generate(
         streamer.put(input_ids.cpu())
     max_length = generation_config.max_length
     _warn_of_context(max_length, engine.target.max_context)
-    state = engine.new_state(
+    state = DecodingState.begin(
+        engine.target,
         prompt,
         chooser=Chooser(logits_processor, _draw_seed() if generation_config.do_sample else None),
         sink=_CriteriaSink(input_ids, stopping_criteria, streamer),

@@ -14,15 +14,12 @@ LAYERS = (
     ("decoding",),
     ("drafting", "search", "text"),
     (
-        "adaptive",
         "drafts",
         "engine",
         "generate_options",
         "generation",
-        "pass_costs",
         "tested_versions",
         "transformers_bridge",
-        "tuning",
     ),
     ("", "bench", "cli", "server"),
 )

@@ -11,9 +11,9 @@ from decoding_runs import Recorder, Run, decode, new_state
 from tiny_models import make_prompt, tiny_model, transformers_greedy
 
 from selfdraft import DraftConfig, Engine, SkipSet
-from selfdraft.adaptive import AdaptiveDrafter
 from selfdraft.decoding.loop import Drafter, speculate
 from selfdraft.decoding.state import DecodingState
+from selfdraft.drafting.adaptive import AdaptiveDrafter
 from selfdraft.drafting.cost_model import CostModel
 from selfdraft.drafting.draft_memory import DraftMemory
 from selfdraft.drafting.router import Router

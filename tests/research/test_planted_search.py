@@ -12,10 +12,10 @@ from research.planted_search import num_shared, search_planted
 from research.strategy_runs import RecordedText, run_strategy
 from selfdraft import Engine, SkipSet
 from selfdraft.errors import ConfigError, UnsupportedModelError
+from selfdraft.search.ahead_of_time import PassCosts, Tuning, record_windows
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.strategies.skip_space import SkipSpace
 from selfdraft.search.strategies.table import Strategy
-from selfdraft.tuning import PassCosts, Tuning, record_windows
 
 # Every sublayer that is skipped pays, and the more the better.
 COSTS = PassCosts(verify={1: 1.0, 17: 1.2}, full_step=1.0, attention=0.04, mlp=0.04)
@@ -25,8 +25,10 @@ COSTS = PassCosts(verify={1: 1.0, 17: 1.2}, full_step=1.0, attention=0.04, mlp=0
 def planted() -> tuple[PlantedTarget, Engine, RecordedText]:
     target = plant(tiny_model(num_hidden_layers=5, damping=1.0), seed=1)
     engine = Engine(target.model, draft="off", remember=False)
-    windows = record_windows(engine, [make_prompt(9)], 32)
-    held_out = record_windows(engine, [make_prompt(9, seed) for seed in (1, 2)], 48)
+    windows = record_windows(engine.target, [make_prompt(9)], 32, engine.eos_token_ids)
+    held_out = record_windows(
+        engine.target, [make_prompt(9, seed) for seed in (1, 2)], 48, engine.eos_token_ids
+    )
     return target, engine, RecordedText(windows, held_out, COSTS)
 
 
@@ -46,7 +48,9 @@ def test_what_was_planted_is_found() -> None:
 def test_all_that_was_written_is_searched_on() -> None:
     """Guards against text that is written and thrown away, and halves of one output in a row."""
     _, engine, _ = planted()
-    windows = record_windows(engine, [make_prompt(9, seed) for seed in (1, 2)], 16)
+    windows = record_windows(
+        engine.target, [make_prompt(9, seed) for seed in (1, 2)], 16, engine.eos_token_ids
+    )
     assert [(window.start, window.end) for window in windows] == [
         (25, 41),
         (25, 41),
@@ -69,7 +73,7 @@ def test_the_start_has_the_size_of_what_is_proposed(skip_ratio: float) -> None:
     """Guards against a strategy that wins or loses because the start was a unit smaller."""
     _, engine, text = planted()
     config = SearchConfig(skip_ratio=skip_ratio)
-    tuning = Tuning(engine, text.windows, COSTS, config, strategy="random")
+    tuning = Tuning(engine.target, text.windows, COSTS, config, strategy="random")
     start = tuning.best
     assert start.num_skipped == tuning.space.count(skip_ratio)
     assert all(step.best.num_skipped == start.num_skipped for step in islice(tuning.run(), 5))

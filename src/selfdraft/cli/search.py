@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from selfdraft.engine import Engine
+    from selfdraft.search.ahead_of_time import Tuning
     from selfdraft.search.store import StoredDraft
-    from selfdraft.tuning import Tuning
 
 _SEARCH = SearchConfig()
 
@@ -118,9 +118,9 @@ def search(model: ModelOptions, options: SearchOptions) -> None:
       selfdraft search smollm2-135m --minutes 2
     """
     from selfdraft.bench.tasks.prompts import encode_all, load_prompts
+    from selfdraft.search.ahead_of_time import Tuning, measure_costs, record_windows
     from selfdraft.search.store import DraftStore
     from selfdraft.search.trace import TraceFile
-    from selfdraft.tuning import Tuning, measure_costs, record_windows
 
     texts = load_prompts(options.prompts, options.limit)
     with (
@@ -133,11 +133,13 @@ def search(model: ModelOptions, options: SearchOptions) -> None:
             say(f"going on from the best of {len(known)} remembered drafts (--anew starts afresh)")
         prompts = encode_all(texts, engine.tokenizer)
         with progress_bar("writing text to search on", len(prompts)) as advance:
-            windows = record_windows(engine, prompts, options.window, advance)
+            windows = record_windows(
+                engine.target, prompts, options.window, engine.eos_token_ids, advance
+            )
         tuning = Tuning(
-            engine,
+            engine.target,
             windows,
-            measure_costs(engine, windows[0]),
+            measure_costs(engine.target, windows[0]),
             options.config(),
             start=known[0].skip_set if known else None,
             trace=trace,

@@ -8,7 +8,13 @@ from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.stats import Stats
 from selfdraft.decoding.token_tree import Source
 from selfdraft.model.cache.kv_cache import KVCache
+from selfdraft.model.target import Target
 from selfdraft.shapes import VocabLogits
+
+# Rows a cache starts with: the prompt, the output up to a limit, and room for a tree under check.
+# More are allocated when they are needed.
+_MAX_PREALLOCATED_OUTPUT = 2048
+_TREE_ROWS = 64
 
 FinishReason = Literal["eos", "stop", "length", "context"]
 """Why a generation ended: the model's end token, a stop string or the sink's wish,
@@ -54,6 +60,29 @@ class DecodingState:
     max_context: int | None
     stats: Stats = field(default_factory=Stats)
     finish_reason: FinishReason | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        target: Target,
+        token_ids: list[int],
+        *,
+        chooser: Chooser,
+        sink: TokenSink,
+        max_new_tokens: int,
+        eos_token_ids: frozenset[int],
+    ) -> "DecodingState":
+        """A request that is ready for `speculate`: the seam for other front ends than text."""
+        new_rows = min(max_new_tokens, _MAX_PREALLOCATED_OUTPUT) + _TREE_ROWS
+        return cls(
+            token_ids=token_ids,
+            cache=target.new_cache(len(token_ids) + new_rows),
+            chooser=chooser,
+            sink=sink,
+            max_new_tokens=max_new_tokens,
+            eos_token_ids=eos_token_ids,
+            max_context=target.max_context,
+        )
 
     def __post_init__(self) -> None:
         self.stats.num_prompt_tokens = len(self.token_ids)

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
-from selfdraft.decoding.state import NewToken
+from selfdraft.decoding.state import DecodingState, NewToken
 from selfdraft.drafting.draft_config import DraftConfig
 from selfdraft.drafts import Draft
 from selfdraft.engine import Engine
@@ -165,7 +165,8 @@ class _LogitsSink:
 
 def _decode(engine: Engine, prompt: list[int], draft: Draft, config: RequestConfig) -> _Output:
     sink = _LogitsSink()
-    state = engine.new_state(
+    state = DecodingState.begin(
+        engine.target,
         list(prompt),
         chooser=Chooser.from_config(config),
         sink=sink,

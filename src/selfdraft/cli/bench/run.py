@@ -139,7 +139,7 @@ def _pass_costs(methods: "list[Method]", engine: "Engine") -> list[dict[str, Any
     from dataclasses import asdict
 
     from selfdraft.bench.methods.method import EngineMethod, plan_of
-    from selfdraft.pass_costs import measure_passes
+    from selfdraft.search.pass_costs import measure_passes
 
     drafts = {
         method.name: engine.target.draft_view(plan)
@@ -148,4 +148,4 @@ def _pass_costs(methods: "list[Method]", engine: "Engine") -> list[dict[str, Any
         and (plan := plan_of(method.engine, method.draft)) is not None
     }
     with spinner("timing single passes"):
-        return [asdict(cost) for cost in measure_passes(engine, drafts)]
+        return [asdict(cost) for cost in measure_passes(engine.target, drafts)]

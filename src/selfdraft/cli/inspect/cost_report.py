@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from selfdraft.model.draft_plan import DraftPlan
-from selfdraft.pass_costs import (
+from selfdraft.search.pass_costs import (
     TARGET,
     measure_passes,
     measure_read_bandwidth,
@@ -107,7 +107,7 @@ def measure_report(engine: "Engine") -> CostReport:
     plans = _plans(engine, plan, stored, has_copy=why_no_copy is None)
     views = {name: engine.target.draft_view(plan) for name, plan in plans.items()}
     context = _context(engine)
-    costs = measure_passes(engine, views, context=context, num_rows=NUM_ROWS)
+    costs = measure_passes(engine.target, views, context=context, num_rows=NUM_ROWS)
     checks = rising({cost.num_rows: cost.seconds for cost in costs if cost.plan == TARGET})
     steps = {cost.plan: cost.seconds for cost in costs if cost.plan != TARGET}
     step_bytes = engine.target.step_bytes

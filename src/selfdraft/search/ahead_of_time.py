@@ -12,14 +12,15 @@ import torch
 from selfdraft.config import RequestConfig
 from selfdraft.decoding.choice import Chooser
 from selfdraft.decoding.loop import speculate
-from selfdraft.decoding.state import NewToken
-from selfdraft.engine import Engine
+from selfdraft.decoding.state import DecodingState, NewToken
+from selfdraft.drafting.no_drafter import NoDrafter
 from selfdraft.errors import PromptError
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.skip_set import SkipSet
+from selfdraft.model.target import Target
 from selfdraft.model.view import ModelView
-from selfdraft.pass_costs import rising, seconds_of_rows, time_passes
 from selfdraft.search.matchness import Agreement, Window, measure_agreement
+from selfdraft.search.pass_costs import rising, seconds_of_rows, time_passes
 from selfdraft.search.search_config import SearchConfig
 from selfdraft.search.skip_search import SkipSearch
 from selfdraft.search.speed_objective import predict
@@ -33,7 +34,7 @@ _CHECKED_ROWS = (1, 2, 5, 9, 17)
 
 @dataclass(frozen=True, slots=True)
 class PassCosts:
-    """Seconds of single passes, measured on an idle engine."""
+    """Seconds of single passes, measured while nothing else runs."""
 
     verify: dict[int, float]
     full_step: float
@@ -53,9 +54,10 @@ class PassCosts:
 
 
 def record_windows(
-    engine: Engine,
+    target: Target,
     prompts: Sequence[list[int]],
     num_tokens: int,
+    eos_token_ids: frozenset[int],
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Window]:
     """Windows of `num_tokens` on what the target writes: two on each output, if that is so long.
@@ -67,14 +69,15 @@ def record_windows(
     """
     windows, earlier = list[Window](), list[Window]()
     for prompt in prompts:
-        state = engine.new_state(
+        state = DecodingState.begin(
+            target,
             list(prompt),
             chooser=Chooser.from_config(RequestConfig()),
             sink=_Discard(),
             max_new_tokens=2 * num_tokens,
-            eos_token_ids=engine.eos_token_ids,
+            eos_token_ids=eos_token_ids,
         )
-        for _ in speculate(engine.target, engine.drafter("off"), state):
+        for _ in speculate(target, NoDrafter(), state):
             pass
         window = Window.latest(state, num_tokens)
         if window is not None:
@@ -91,9 +94,8 @@ def record_windows(
 
 
 @torch.inference_mode()
-def measure_costs(engine: Engine, window: Window) -> PassCosts:
+def measure_costs(target: Target, window: Window) -> PassCosts:
     """Time passes behind the text of `window`."""
-    target = engine.target
     alone = target.layers.eligible_alone or target.layers.eligible
     whole = not target.layers.eligible_alone
     views = {
@@ -124,7 +126,7 @@ class Tuning:
 
     def __init__(
         self,
-        engine: Engine,
+        target: Target,
         windows: Sequence[Window],
         costs: PassCosts,
         config: SearchConfig,
@@ -134,11 +136,11 @@ class Tuning:
         trace: Trace | None = None,
     ) -> None:
         """`start` is a set from before; without it the search starts as it does online."""
-        self._target = engine.target
+        self._target = target
         self._costs = costs
         self._config = config
         self._windows = tuple(windows)
-        self.space = SkipSpace(engine.target.layers)
+        self.space = SkipSpace(target.layers)
         known = [] if start is None else [self.space.units_of(start)]
         first = known[0] if known else self.space.spread(config.skip_ratio or 0.0)
         proposer = new_proposer(strategy, self._target, self.space, config, known, config.seed)

@@ -9,7 +9,21 @@ from selfdraft.decoding.token_tree import TokenTree
 from selfdraft.drafting.chain_outcome import ChainOutcome
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.view import ModelView
-from selfdraft.search.online_search import OnlineSearch
+
+
+class PlanSource(Protocol):
+    """Whoever looks for the plan that drafts best, a little after every round."""
+
+    @property
+    def plan(self) -> DraftPlan | None:
+        """The plan that is best as far as is known; None if drafts with a model do not pay."""
+        ...
+
+    def after_round(
+        self, state: DecodingState, *, num_tokens: int, seconds: float, drafted: ChainOutcome
+    ) -> None:
+        """Learn from a round that wrote `num_tokens` in `seconds`, and perhaps take a step."""
+        ...
 
 
 class PlanDrafter(Drafter, Protocol):
@@ -35,7 +49,7 @@ class AdaptiveDrafter:
     def __init__(
         self,
         drafter: PlanDrafter,
-        search: OnlineSearch,
+        search: PlanSource,
         view_of: Callable[[DraftPlan], ModelView],
     ) -> None:
         self._drafter = drafter

@@ -1,4 +1,4 @@
-"""What one pass takes here, by its rows, for the target and for drafts; measured on an idle engine.
+"""Seconds of one pass by its rows, of the target and of drafts, measured while nothing else runs.
 
 The one place where passes are timed ahead of time: for the search, for benchmarks, and for
 `selfdraft inspect --costs`. While text is written, `drafting.cost_model` learns from the passes
@@ -14,9 +14,9 @@ from typing import TypeVar
 import torch
 
 from selfdraft.decoding.stopwatch import now
-from selfdraft.engine import Engine
 from selfdraft.model.cache.kv_cache import KVCache
 from selfdraft.model.placement import available_memory
+from selfdraft.model.target import Target
 from selfdraft.model.view import ModelView
 
 TARGET = "target"
@@ -42,7 +42,7 @@ class PassCost:
 
 
 def measure_passes(
-    engine: Engine,
+    target: Target,
     drafts: Mapping[str, ModelView],
     *,
     context: int = 256,
@@ -50,10 +50,10 @@ def measure_passes(
     num_repeats: int = _NUM_REPEATS,
 ) -> list[PassCost]:
     """Time passes of the target for each number of rows, and one-row passes of each draft."""
-    token_ids = [(7 * i * i + 11 * i + 3) % engine.target.vocab_size for i in range(context)]
-    cache = engine.target.new_cache(context + max(num_rows) + 2)
-    engine.target.prefill(cache, token_ids)
-    passes: dict[tuple[str, int], ModelView] = {(TARGET, n): engine.target for n in num_rows}
+    token_ids = [(7 * i * i + 11 * i + 3) % target.vocab_size for i in range(context)]
+    cache = target.new_cache(context + max(num_rows) + 2)
+    target.prefill(cache, token_ids)
+    passes: dict[tuple[str, int], ModelView] = {(TARGET, n): target for n in num_rows}
     passes |= {(name, 1): view for name, view in drafts.items()}
     timed = {key: (view, key[1]) for key, view in passes.items()}
     return [
