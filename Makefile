@@ -38,7 +38,7 @@ test-slow: $(READY)  ## the tests on the real default model
 # Both install anew what users may have, and leave the environment of the other targets alone. torch
 # is the one of constraints.txt in each: any other build of it is several GB.
 check-wheel:  ## the built wheel with the newest of everything else, in a clean environment
-	rm -rf build/wheel && $(PYTHON) -m venv --clear build/wheel/venv
+	rm -rf build/lib build/bdist.* build/wheel && $(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet -c constraints.txt torch
 	build/wheel/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	build/wheel/venv/bin/python -m pip install --quiet "$$(ls build/wheel/*.whl)[serve]"
