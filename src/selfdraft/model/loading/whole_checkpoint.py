@@ -22,6 +22,10 @@ from selfdraft.model.structure.probe import decoder_config
 _MOST_NAMES = 4
 _REMEDY = "download it again, or load it with transformers and give the model to Engine"
 
+# Masks and angles that older versions of transformers saved with the weights, though no training
+# ever changed them. A bias is one of them only where no weight stands beside it.
+_OLD_BUFFERS = ("bias", "masked_bias", "causal_mask", "inv_freq", "position_ids")
+
 # What a matrix of plain weights is stored in, as safetensors calls it.
 _PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 
@@ -113,14 +117,14 @@ def require_fitting_tokenizer(
         )
     config = model.generation_config
     ends = config.eos_token_id if config is not None else None
-    missing = [
+    unknown = [
         end
         for end in ([ends] if isinstance(ends, int) else ends or [])
-        if end >= max(tokenizer.vocab_size, len(tokenizer))
+        if end >= len(tokenizer) and end not in tokenizer.get_vocab().values()
     ]
-    if missing:
+    if unknown:
         raise UnsupportedModelError(
-            f"the model of {label} ends its texts with token {missing[0]}, and its tokenizer has "
+            f"the model of {label} ends its texts with token {unknown[0]}, and its tokenizer has "
             f"only {len(tokenizer)}: put the model's own tokenizer beside it"
         )
 
@@ -159,8 +163,11 @@ def _belongs(name: str, model: nn.Module) -> bool:
     Towers for pictures and heads for training lie beside the decoder, and no text needs them. What
     lies inside a part that the model has (a bias, a further layer) would have changed the text.
     """
-    modules = {module for module, _ in model.named_modules()}
-    around = name
+    modules = dict(model.named_modules())
+    parent, _, leaf = name.rpartition(".")
+    if leaf in _OLD_BUFFERS and not hasattr(modules.get(parent), "weight"):
+        return False
+    around = parent
     while around not in modules:
         around = around.rpartition(".")[0]
     return around not in ("", model.base_model_prefix)

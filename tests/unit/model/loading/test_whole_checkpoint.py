@@ -127,7 +127,14 @@ def test_weights_without_a_place(folder: Path, name: str, shape: tuple[int, ...]
 
 @pytest.mark.parametrize(
     "name",
-    ["vision_tower.blocks.0.weight", "model.mtp.layers.0.weight", "value_head.weight"],
+    [
+        "vision_tower.blocks.0.weight",
+        "model.mtp.layers.0.weight",
+        "value_head.weight",
+        "model.layers.0.self_attn.masked_bias",  # buffers of older versions
+        "model.layers.0.self_attn.bias",
+        "model.layers.1.self_attn.rotary_emb.inv_freq",
+    ],
 )
 def test_weights_beside_the_decoder(folder: Path, name: str) -> None:
     """Guards against refusing a checkpoint for parts that no text needs."""
