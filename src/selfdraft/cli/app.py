@@ -21,8 +21,8 @@ from selfdraft.cli.serve import serve
 
 _DESCRIPTION = """Faster text from Hugging Face language models, with exactly the same output.
 
-The draft is the model itself with some of its sublayers skipped; the full model checks every
-token. Start with:
+The draft is the model itself made cheaper: weights of 4 bits, sublayers skipped, the text so
+far. The full model checks every token. Start with:
 
   selfdraft generate smollm2-135m "Why is the sky blue?"
 """
