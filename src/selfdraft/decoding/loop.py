@@ -37,13 +37,21 @@ class Drafter(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Round:
-    """One round: what was proposed, and the path through it that the target would have written."""
+    """One round: what was proposed, what the target said about it, and what both took."""
 
-    tree: TokenTree
-    accepted: Path
     verdict: Verdict
     draft_seconds: float
     verify_seconds: float
+
+    @property
+    def tree(self) -> TokenTree:
+        """What was proposed."""
+        return self.verdict.tree
+
+    @property
+    def accepted(self) -> Path:
+        """The path through the tree that the target would have written."""
+        return self.verdict.path
 
 
 def speculate(target: Target, drafter: Drafter, state: DecodingState) -> Iterator[Round]:
@@ -59,24 +67,28 @@ def speculate(target: Target, drafter: Drafter, state: DecodingState) -> Iterato
 @torch.inference_mode()
 def prefill(target: Target, state: DecodingState) -> None:
     """Fill the cache with the prompt but its last token, which is the root of the first tree."""
-    with Stopwatch(target.device, state.stats, "prefill_seconds"):
+    with Stopwatch(target.device) as filling:
         if len(state.token_ids) > 1:
             target.prefill(state.cache, state.token_ids[:-1])
+    state.stats.prefill_seconds += filling.seconds
 
 
 @torch.inference_mode()
 def decode_round(target: Target, drafter: Drafter, state: DecodingState) -> Round:
     """Draft, verify, keep, learn: at least one new token, the bonus, however bad the draft."""
     device, stats = target.device, state.stats
-    with Stopwatch(device, stats, "decode_seconds"):
-        with Stopwatch(device, stats, "draft_seconds") as drafting:
+    with Stopwatch(device) as whole:
+        with Stopwatch(device) as drafting:
             tree = drafter.propose(state)
-        with Stopwatch(device, stats, "verify_seconds") as verifying:
+        with Stopwatch(device) as verifying:
             verdict = verify(target, tree, state)
-        accepted = tree.follow(verdict.choices)
-        stats.count_round(tree.depth, num_accepted=len(accepted) - 1)
-        state.commit(verdict.tokens_along(accepted), accepted)
-        outcome = Round(tree, accepted, verdict, drafting.seconds, verifying.seconds)
-        with Stopwatch(device, stats, "search_seconds"):
+        stats.count_round(tree.depth, num_accepted=len(verdict.path) - 1)
+        state.commit(verdict.tokens, verdict.path)
+        outcome = Round(verdict, drafting.seconds, verifying.seconds)
+        with Stopwatch(device) as learning:
             drafter.observe(state, outcome)
+    stats.draft_seconds += drafting.seconds
+    stats.verify_seconds += verifying.seconds
+    stats.search_seconds += learning.seconds
+    stats.decode_seconds += whole.seconds
     return outcome

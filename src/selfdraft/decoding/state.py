@@ -114,13 +114,13 @@ class DecodingState:
             self.stats.num_accepted += token.from_draft
             # The drafted chain comes first in a tree: its node at depth n is node n.
             self.stats.num_accepted_siblings += token.from_draft and path[num_kept] != num_kept
-            self.finish_reason = self._reason_to_finish(token)
+            wants_stop = self.sink.push(token)
+            self.finish_reason = self._reason_to_finish(token, wants_stop=wants_stop)
             if self.is_finished:
                 break
         self.cache.keep(path[:num_kept])
 
-    def _reason_to_finish(self, token: NewToken) -> FinishReason | None:
-        wants_stop = self.sink.push(token)
+    def _reason_to_finish(self, token: NewToken, *, wants_stop: bool) -> FinishReason | None:
         if token.token_id in self.eos_token_ids:
             return "eos"
         if wants_stop:

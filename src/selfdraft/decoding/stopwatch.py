@@ -5,14 +5,12 @@ from types import TracebackType
 
 import torch
 
-from selfdraft.decoding.stats import Stats
-
 
 class Stopwatch:
-    """Adds the seconds spent inside its block to one field of `stats`."""
+    """Seconds that its block takes, with all work that the block gave to the device."""
 
-    def __init__(self, device: torch.device, stats: Stats, field: str) -> None:
-        self._device, self._stats, self._field = device, stats, field
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.seconds = 0.0
         """What the block took, once it is over."""
 
@@ -27,7 +25,6 @@ class Stopwatch:
         trace: TracebackType | None,
     ) -> None:
         self.seconds = now(self._device) - self._start
-        setattr(self._stats, self._field, getattr(self._stats, self._field) + self.seconds)
 
 
 def now(device: torch.device) -> float:

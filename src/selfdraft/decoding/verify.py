@@ -12,18 +12,21 @@ from selfdraft.shapes import Logits
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What the target said about a tree: its own next token after every node, and why."""
+    """What the target said about a tree: its own next token after every node, and its path."""
 
     tree: TokenTree
     choices: Sequence[int]
     logits: Logits
+    path: Path
+    """The accepted nodes, from the root on: what the target would have written by itself."""
 
-    def tokens_along(self, path: Path) -> list[NewToken]:
-        """The tokens chosen after each node of `path`: drafted ones, then the bonus token."""
-        sources: list[Source] = [*(self.tree.source(node) for node in path[1:]), "target"]
+    @property
+    def tokens(self) -> list[NewToken]:
+        """The tokens chosen after each node of the path: drafted ones, then the bonus token."""
+        sources: list[Source] = [*(self.tree.source(node) for node in self.path[1:]), "target"]
         return [
             NewToken(self.choices[node], source, self.logits[node])
-            for node, source in zip(path, sources, strict=True)
+            for node, source in zip(self.path, sources, strict=True)
         ]
 
 
@@ -41,4 +44,5 @@ def verify(target: Target, tree: TokenTree, state: DecodingState) -> Verdict:
             f"the model gives logits that are not finite in {target.dtype}: load it in another "
             "dtype (float16 overflows where bfloat16 and float32 do not)"
         )
-    return Verdict(tree, choices.tolist(), logits)  # the round's one host sync
+    chosen = choices.tolist()  # the round's one host sync
+    return Verdict(tree, chosen, logits, tree.follow(chosen))
