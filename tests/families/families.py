@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -81,6 +83,8 @@ _MIXED_WINDOWS = [
     "sliding_attention",
 ]
 _OWN_ATTENTION = "its attention is code of its own"
+_HAS_5_24 = Version(transformers.__version__) >= Version("5.24")
+_SINCE_5_24 = f"before transformers 5.24 chains only: {_OWN_ATTENTION}"
 _NOTHING_PASSED_ON = "its layers pass no arguments on to the attention"
 _EXPERTS_NOTE = "experts"
 
@@ -306,8 +310,8 @@ _DECODED: tuple[Family, ...] = (
         note="latent attention",
     ),
     # Attention that transformers' interface does not reach.
-    Family(model_type="codegen", options={"rotary_dim": 8}, has_trees=False, note=_OWN_ATTENTION),
-    Family(model_type="gptj", options={"rotary_dim": 8}, has_trees=False, note=_OWN_ATTENTION),
+    Family(model_type="codegen", options={"rotary_dim": 8}, has_trees=_HAS_5_24, note=_SINCE_5_24),
+    Family(model_type="gptj", options={"rotary_dim": 8}, has_trees=_HAS_5_24, note=_SINCE_5_24),
     Family(model_type="doge", has_trees=False, note=_OWN_ATTENTION),
     Family(
         model_type="falcon",
