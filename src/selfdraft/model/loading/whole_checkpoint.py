@@ -64,8 +64,8 @@ def require_readable_config(folder: Path) -> None:
     if settings is None:
         _require_plain_weights(folder)
         return
-    method = settings.get("quant_method") if isinstance(settings, Mapping) else None
-    if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+    method = settings.get("quant_method") if isinstance(settings, Mapping) else settings
+    if method is not None and str(method) not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         known = ", ".join(sorted(AUTO_QUANTIZATION_CONFIG_MAPPING))
         raise UnsupportedModelError(
             f"{folder} is quantised by {method!r}, which this version of transformers does not "

@@ -184,9 +184,10 @@ def test_weights_in_few_bits_without_instructions(folder: Path, dtype: torch.dty
         load(folder)
 
 
-def test_a_kind_of_quantisation_that_nobody_knows(folder: Path) -> None:
+@pytest.mark.parametrize("settings", [{"quant_method": "sparkle", "bits": 4}, "sparkle"])
+def test_a_kind_of_quantisation_that_nobody_knows(folder: Path, settings: object) -> None:
     """Guards against packed numbers that are cast because the method is only logged."""
-    edit_config(folder, quantization_config={"quant_method": "sparkle", "bits": 4})
+    edit_config(folder, quantization_config=settings)
     with pytest.raises(UnsupportedModelError, match=r"quantised by 'sparkle'.*newer transformers"):
         load(folder)
 
