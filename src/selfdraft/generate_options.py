@@ -64,7 +64,7 @@ def require_supported(
     own_cache = None if config.cache_implementation else given_cache(inputs)
     wrong = [
         "a batch of several sequences" if input_ids.shape[0] > 1 else "",
-        *(name for name in _set_options(config) if name not in _HONOURED),
+        *_unhonoured(config),
         *(name for name, value in inputs.items() if value is not None and name not in _INPUTS),
         "padding in attention_mask" if not _is_full(mask, num_tokens) else "",
         "an attention_mask of another length than the prompt"
@@ -81,11 +81,13 @@ def require_supported(
         )
 
 
-def _set_options(config: GenerationConfig) -> Iterator[str]:
-    """The names of all options that are switched on; newer versions of transformers have more."""
+def _unhonoured(config: GenerationConfig) -> Iterator[str]:
+    """The names of options that are switched on and would be ignored, new ones included."""
     for name, value in vars(config).items():
         is_private = name.startswith("_") or name == "transformers_version"
-        if not is_private and value not in (None, False, _NEUTRAL.get(name)):
+        if is_private or name in _HONOURED:  # whose values may be tensors
+            continue
+        if value not in (None, False, _NEUTRAL.get(name)):
             yield name
 
 

@@ -72,6 +72,7 @@ EFFECTIVE: dict[str, Callable[[list[int]], dict[str, object]]] = {
     },
     "max_length": lambda written: {"max_new_tokens": None, "max_length": 9},
     "eos_token_id": lambda written: {"eos_token_id": written[5]},
+    "several end tokens": lambda written: {"eos_token_id": torch.tensor([written[5], 95])},
 }
 
 
