@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selfdraft.model.kernels.compiled import Kernel, load_kernel
 from selfdraft.model.kernels.rounding import GROUP, Int4Groups
-from selfdraft.model.kernels.siblings import pack_parts
+from selfdraft.model.kernels.shared_input import pack_parts
 
 _VERSION = 3  # of layout and arguments; a build from before a change of them is not used
 _OUTPUTS = 16  # of a tile of weights

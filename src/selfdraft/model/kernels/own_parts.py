@@ -7,12 +7,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from selfdraft.model.kernels.rms_norm import rms_norms
-from selfdraft.model.kernels.siblings import join_siblings
+from selfdraft.model.kernels.shared_input import join_shared_inputs
 from selfdraft.model.kernels.tile_linear import tile_linears
 
 
 def own_parts(model: PreTrainedModel) -> dict[nn.Module, nn.Module]:
     """What stands for a part of `model` in a view; nothing on a machine without the kernels."""
     linears = tile_linears(model)
-    join_siblings(model, linears)
+    join_shared_inputs(model, linears)
     return {**linears, **rms_norms(model)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selfdraft.model.kernels.compiled import Kernel, load_kernel
 from selfdraft.model.kernels.packing import become, is_packable
-from selfdraft.model.kernels.siblings import Siblings, pack_parts, product_of
+from selfdraft.model.kernels.shared_input import SharedInput, pack_parts, product_of
 
 _VERSION = 3  # of the arguments; a build from before a change of them is not used
 _TILE = 16
@@ -58,7 +58,7 @@ def _is_readable(tensor: Tensor) -> bool:
 class TileLinear(nn.Linear):
     """Another linear of the same weight and bias: a row has the same bits in any company."""
 
-    siblings: Siblings["TileLinear"] | None = None
+    shared_input: SharedInput["TileLinear"] | None = None
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)  # that of a linear would make a weight

@@ -20,7 +20,7 @@ from selfdraft.errors import ConfigError, UnsupportedModelError
 from selfdraft.model.draft_plan import WeightBits
 from selfdraft.model.kernels.packing import PackedLinear
 from selfdraft.model.kernels.rounding import GROUP
-from selfdraft.model.kernels.siblings import join_siblings
+from selfdraft.model.kernels.shared_input import join_shared_inputs
 from selfdraft.model.placement import running_device
 from selfdraft.model.weights.copy_cache import CopyCache
 from selfdraft.model.weights.dense_weight import dense_shape, dense_weight
@@ -96,7 +96,7 @@ class LowBitCopies:
                 is_new = copy is None
                 if copy is None:
                     copy = self._make(bits)
-                join_siblings(self._model, _dot_linears(copy))
+                join_shared_inputs(self._model, _dot_linears(copy))
                 self._try_out(copy)
                 self._copies[bits] = copy
                 if is_new:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selfdraft.model.kernels import int4_dot
 from selfdraft.model.kernels.rounding import GROUP, round_to_4_bits, round_to_8_bits
-from selfdraft.model.kernels.siblings import Siblings, product_of
+from selfdraft.model.kernels.shared_input import SharedInput, product_of
 from selfdraft.storage.tensor_file import TensorForm
 
 _KERNEL_ROWS = 16  # the int4 kernels' out_features are a multiple of it
@@ -118,7 +118,7 @@ class Int4DotLinear(RoundedLinear):
     """The same for our own kernel, which rounds its features, scales and zeros to 8 bits."""
 
     tiles: Tensor
-    siblings: Siblings["Int4DotLinear"] | None = None
+    shared_input: SharedInput["Int4DotLinear"] | None = None
 
     @staticmethod
     def forms(num_rows: int, num_columns: int, dtype: torch.dtype) -> dict[str, TensorForm]:

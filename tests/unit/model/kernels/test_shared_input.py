@@ -13,7 +13,12 @@ from transformers import CohereConfig, PreTrainedModel
 
 from selfdraft.model.draft_plan import DraftPlan
 from selfdraft.model.kernels import int4_dot, tile_linear
-from selfdraft.model.kernels.siblings import KernelLinear, Siblings, join_siblings, product_of
+from selfdraft.model.kernels.shared_input import (
+    KernelLinear,
+    SharedInput,
+    join_shared_inputs,
+    product_of,
+)
 from selfdraft.model.kernels.tile_linear import TileLinear
 from selfdraft.model.target import Target
 from selfdraft.model.weights.low_bit_linear import Int4DotLinear
@@ -25,7 +30,7 @@ needs_dots = pytest.mark.skipif(not int4_dot.is_there(), reason="no such kernel"
 class FakeLinear:
     """Multiplies by a number, and counts its calls."""
 
-    siblings: "Siblings[FakeLinear] | None" = None
+    shared_input: "SharedInput[FakeLinear] | None" = None
     out_features = 64
 
     def __init__(self, factor: int) -> None:
@@ -39,9 +44,9 @@ class FakeLinear:
 
 def family(*factors: int) -> list[FakeLinear]:
     linears = [FakeLinear(factor) for factor in factors]
-    siblings = Siblings(linears)
+    shared_input = SharedInput(linears)
     for linear in linears:
-        linear.siblings = siblings
+        linear.shared_input = shared_input
     return linears
 
 
@@ -54,10 +59,10 @@ def names_of_families(model: PreTrainedModel) -> set[tuple[str, ...]]:
     }
     for part, fake in fakes.items():
         fake.out_features = part.out_features
-    join_siblings(model, fakes)
+    join_shared_inputs(model, fakes)
     named = {fakes[part]: name for name, part in model.named_modules() if part in fakes}
-    found = {fake.siblings for fake in named if fake.siblings is not None}
-    return {tuple(named[member] for member in siblings._members) for siblings in found}
+    found = {fake.shared_input for fake in named if fake.shared_input is not None}
+    return {tuple(named[member] for member in shared_input._members) for shared_input in found}
 
 
 def test_the_first_computes_for_all() -> None:
@@ -207,7 +212,7 @@ def test_features_of_another_width_are_refused(width: int) -> None:
 
 
 @needs_tiles
-def test_a_sibling_that_was_converted_since_is_not_misread() -> None:
+def test_a_linear_that_was_converted_since_is_not_misread() -> None:
     """Guards against bits of float16 that are taken for bfloat16."""
     model = tiny_model("qwen2", dtype=torch.bfloat16)
     target = Target(model)

@@ -1,4 +1,4 @@
-"""Linears that read the same features, computed in one call of a kernel.
+"""Shared-input linears: those that read the same features, computed in one call of a kernel.
 
 Queries, keys and values are products of one tensor, and so are the gate and the up of an MLP. Each
 call costs time beside that for its weights, because the code around it has left the processor's
@@ -18,14 +18,14 @@ from transformers import PreTrainedModel
 from selfdraft.model.placement import running_device
 from selfdraft.model.sharing import FAILURES, share
 
-_PART = struct.Struct("@PPPq")  # of `_linear_parts.h`
+_PART = struct.Struct("@PPPq")  # of `csrc/linear_parts.h`
 
 
 class KernelLinear(Protocol):
     """A linear of a kernel that can compute several at once."""
 
     out_features: int
-    siblings: "Siblings[Any] | None"
+    shared_input: "SharedInput[Any] | None"
 
     def multiply(self, linears: Any, features: Tensor) -> list[Tensor]:
         """The products of `features` with each of `linears`, all of the kind of this one."""
@@ -35,7 +35,7 @@ class KernelLinear(Protocol):
 L = TypeVar("L", bound=KernelLinear)
 
 
-class Siblings(Generic[L]):
+class SharedInput(Generic[L]):
     """Linears of one kernel that read the same features, in the order in which they are asked.
 
     The first computes for all. The others take what it made of these very features; if they are
@@ -61,10 +61,10 @@ class Siblings(Generic[L]):
 
 
 def product_of(linear: KernelLinear, features: Tensor) -> Tensor:
-    """What `linear` makes of `features`, in one call with its siblings if it has any."""
-    if linear.siblings is None:
+    """What `linear` makes of `features`, in one call with those that share its input, if any do."""
+    if linear.shared_input is None:
         return linear.multiply((linear,), features)[0]
-    return linear.siblings.product(linear, features)
+    return linear.shared_input.product(linear, features)
 
 
 def pack_parts(parts: Iterable[tuple[Tensor, Tensor | None, Tensor]]) -> bytes:
@@ -81,8 +81,8 @@ def pack_parts(parts: Iterable[tuple[Tensor, Tensor | None, Tensor]]) -> bytes:
 
 
 @torch.no_grad()
-def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLinear]) -> None:
-    """Make siblings of `linears` that stand for children of one module and read one tensor.
+def join_shared_inputs(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLinear]) -> None:
+    """Join those of `linears` that are children of one module and read one tensor.
 
     The children of one module are skipped together. `model` reads a token, and computes nothing
     for it; where it does not run so, every linear stays alone.
@@ -103,9 +103,9 @@ def join_siblings(model: PreTrainedModel, linears: Mapping[nn.Module, KernelLine
         families[parents[module], id(features), version][module] = linears[module]
     for family in families.values():
         if len(family) > 1:
-            siblings = Siblings(tuple(family.values()))
+            shared_input = SharedInput(tuple(family.values()))
             for linear in family.values():
-                linear.siblings = siblings
+                linear.shared_input = shared_input
 
 
 class _Question(NamedTuple):
