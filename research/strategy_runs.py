@@ -30,7 +30,7 @@ class RecordedText:
     costs: PassCosts
 
     def held_out_agreement(self, engine: Engine, skip_set: SkipSet) -> Agreement:
-        """Of a draft with this set, on the text that no search saw."""
+        """The agreement of a draft with this set, on text that no search saw."""
         view = engine.target.draft_view(DraftPlan(skip_set))
         return measure_agreement(view, self.held_out)
 

@@ -62,7 +62,7 @@ def stats_rows(result: "Result", plan: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True, slots=True)
 class SpeedComparison:
-    """The same request with a draft and without."""
+    """The speeds of one request, with a draft and without."""
 
     drafted: "Result"
     vanilla: "Result"

@@ -50,7 +50,7 @@ class Calibration:
         self._lock = Lock()
 
     def probability(self, key: Hashable, prior: float) -> float:
-        """Of a candidate with this key; `prior` is all there is for a key that was never seen."""
+        """The probability of a candidate with this key; `prior` alone for a key never seen."""
         record = self._records.get(key)
         if record is None:
             return prior

@@ -17,7 +17,7 @@ class ChainOutcome:
 
     @classmethod
     def of_main_chain(cls, outcome: Round) -> "ChainOutcome":
-        """That of the nodes 0, 1, 2, ... of the tree, each the child of the one before it."""
+        """The outcome of the nodes 0, 1, 2, ... of the tree, each the child of the one before."""
         length = 0
         for node, parent in enumerate(outcome.tree.parents):
             if parent != node - 1:

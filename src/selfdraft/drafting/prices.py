@@ -38,7 +38,7 @@ class Prices:
         return len(self.verify) - 1
 
     def row(self, num_rows: int) -> float:
-        """Of one more row, when there are `num_rows` already; a great deal past the most."""
+        """The price of one more row behind `num_rows`; infinite past the most."""
         if num_rows >= self.max_rows:
             return float("inf")
         return self.verify[num_rows + 1] - self.verify[num_rows]

@@ -138,7 +138,7 @@ class Target(ModelView):
         return KVCache(self.layers.num_layers, capacity)
 
     def draft_view(self, plan: DraftPlan) -> ModelView:
-        """The same model made cheaper as `plan` says.
+        """A view of this model that is made cheaper as `plan` says.
 
         Raises:
             SkipSetError: the plan skips a sublayer that may not be skipped.

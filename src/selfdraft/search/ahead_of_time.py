@@ -179,7 +179,7 @@ class Tuning:
         return self.predict_speedup(self.best, self.agreement)
 
     def predict_speedup(self, skip_set: SkipSet, agreement: Agreement) -> float:
-        """Of any set that agrees with the target so often."""
+        """The predicted speedup of any set that agrees with the target as `agreement` says."""
         draft_seconds = self._costs.draft_seconds(skip_set)
         return predict(agreement.acceptance, draft_seconds, self._costs.verify_seconds).speedup
 

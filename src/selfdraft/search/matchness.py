@@ -38,13 +38,13 @@ class Window:
         return self.end - self.start
 
     def before(self) -> "Window":
-        """As many tokens of the same text, just before these."""
+        """The window of as many tokens just before this one, on the same text."""
         return replace(self, start=self.start - self.num_tokens, end=self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """On how many tokens a draft agreed with the text."""
+    """How many tokens of a text a draft would have written too."""
 
     num_matches: float
     num_tokens: int
@@ -53,7 +53,7 @@ class Agreement:
 
     @classmethod
     def of(cls, hits: tuple[bool, ...]) -> "Agreement":
-        """That on these tokens."""
+        """The agreement on tokens of which `hits` says where draft and text were the same."""
         return cls(sum(hits), len(hits), hits)
 
     @property

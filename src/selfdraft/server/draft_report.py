@@ -32,7 +32,7 @@ def draft_report(engine: Engine, draft: Draft) -> dict[str, Any]:
 
 
 def snapshot(engine: Engine | None, draft: Draft, num_running: int, num_waiting: int) -> Snapshot:
-    """The same for Prometheus; without an engine, which still loads, nothing is drafted."""
+    """The state of drafts for Prometheus; while the engine loads, nothing is drafted."""
     if engine is None:
         return Snapshot(num_running, num_waiting)
     plan, search = engine.drafts.plan(draft), _search_of(engine, draft)

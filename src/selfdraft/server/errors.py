@@ -111,7 +111,7 @@ def too_large(max_bytes: int) -> ApiError:
 
 
 def queue_full(num_waiting: int) -> ApiError:
-    """As many requests wait as may."""
+    """The error of a full queue: as many requests wait as may."""
     return ApiError(
         HTTPStatus.TOO_MANY_REQUESTS,
         f"{num_waiting} requests wait already, which is all that may: try again later",
@@ -228,9 +228,9 @@ def _from_validation(error: RequestValidationError) -> ApiError:
 
 
 def _most_specific(found: Sequence[Any], body: object) -> Any:
-    """Of the first field's errors the one that lies deepest.
+    """The deepest of the errors of the first field that is wrong.
 
-    Of a union pydantic tells why it is none of its kinds; the kind that was meant got furthest.
+    For a union, pydantic tells why it is none of its kinds; the kind that was meant got furthest.
     """
     own = [error for error in found if error["loc"][:2] == found[0]["loc"][:2]]
     return max(own, key=lambda e: (len(_path(e, body)), not e["type"].endswith("_type")))

@@ -70,24 +70,24 @@ class Metrics:
         self._queue.observe(seconds)
 
     def observe_first_token(self, seconds: float) -> None:
-        """A request's first token came so long after it."""
+        """Count a request whose first token came after `seconds`."""
         self._first_token.observe(seconds)
 
     def observe_between_tokens(self, seconds: float, num_tokens: int) -> None:
-        """So many tokens came so long after the one before them."""
+        """Count `num_tokens` that came `seconds` after the one before them."""
         for _ in range(num_tokens):
             self._between_tokens.observe(seconds / num_tokens)
 
     def observe_end(self, seconds: float) -> None:
-        """A request was answered so long after it came."""
+        """Count a request that was answered after `seconds`."""
         self._whole.observe(seconds)
 
     def count_prompt_tokens(self, num_tokens: int) -> None:
-        """A prompt of so many tokens was read."""
+        """Count a prompt of `num_tokens` that was read."""
         self._prompt_tokens.inc(num_tokens)
 
     def count_new_tokens(self, num_tokens: int) -> None:
-        """So many tokens were written."""
+        """Count `num_tokens` that were written."""
         self._new_tokens.inc(num_tokens)
 
     def count_choice(self, finished_reason: str) -> None:

@@ -26,7 +26,7 @@ class TensorForm:
 
     @classmethod
     def of(cls, tensor: Tensor) -> "TensorForm":
-        """That of `tensor`."""
+        """The shape and type of `tensor`."""
         return cls(tensor.dtype, tuple(tensor.shape))
 
     @property

@@ -197,7 +197,7 @@ class GrammarProcessor(LogitsProcessor):
         return torch.stack([self._mask(output, row) for output, row in rows])
 
     def fresh(self) -> "GrammarProcessor":
-        """The same for another answer to the same prompt; the grammar is not compiled again."""
+        """A processor for another answer to the same prompt; the grammar is not compiled again."""
         return GrammarProcessor(
             self._start,
             num_prompt_tokens=self._num_prompt_tokens,

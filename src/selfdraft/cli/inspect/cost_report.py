@@ -82,7 +82,7 @@ class CostReport:
 
     @property
     def bytes_per_second(self) -> float:
-        """Of weights, that a plain step reads."""
+        """Bytes of weights that a plain step reads in a second."""
         return self.step_bytes / self.plain_seconds
 
     @property

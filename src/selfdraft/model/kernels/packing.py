@@ -34,7 +34,7 @@ class PackedLinear(nn.Linear):
         self.weight = nn.Parameter(packed, requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same bits as `nn.Linear.forward`."""
+        """Product and bias, with the bits of `nn.Linear.forward`."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             input, self.weight, self.bias, "none", [], ""
         )

@@ -54,7 +54,7 @@ class KernelNorm(nn.Module):
         self._epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Of the shape of `hidden`, `[..., width]`; not differentiable."""
+        """The normed states, of the shape of `hidden`, `[..., width]`; not differentiable."""
         kernel = _kernel()
         assert kernel is not None, "made only where it is there"
         width = self.weight.shape[0]

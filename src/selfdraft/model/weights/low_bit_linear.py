@@ -115,7 +115,7 @@ class Int4Linear(RoundedLinear):
 
 
 class Int4DotLinear(RoundedLinear):
-    """The same for our own kernel, which rounds its features, scales and zeros to 8 bits."""
+    """A 4-bit linear for our own kernel, which rounds features, scales and zeros to 8 bits."""
 
     tiles: Tensor
     shared_input: SharedInput["Int4DotLinear"] | None = None
